@@ -1,4 +1,4 @@
-"""What models look like: families as data, the models known by name, and matching a checkpoint to a family."""
+"""What models look like: families as data, models known by name, and matching a checkpoint to a family."""
 
 from registry.family import Family, FamilyFileError, families, read_family
 from registry.layout import Contradiction, Heads, LayerLayout, Layout, Miss, NormSlot, Rows, Slot

@@ -13,7 +13,7 @@ from registry.projection import Projection
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one part of a fused tensor: `count` runs of `length`, the first at `start`, every `step`."""
+    """Rows of one part of a fused tensor: `count` runs of `length`, the first at `start`, every `step`."""
 
     count: int
     length: int
@@ -23,7 +23,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Slot:
-    """One projection of one layer: the tensor that holds it, how it is stored, and its rows of [out, in]."""
+    """One projection of one layer: the tensor that holds it, how it is stored, its rows of [out, in]."""
 
     tensor: str
     shape: tuple[int, int]

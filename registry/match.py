@@ -72,13 +72,19 @@ def _choose_by_names(tensors: Mapping[str, str], families: Sequence[Family]) -> 
     if len(best) == 1:
         return next(family for family in families if family.name == best[0])
     if best:
-        return Miss("there is no config.json, and by tensor names alone it could be any of these", tuple(best))
-    return Miss("there is no config.json and no family has these tensor names", nearest("", tensors, families))
+        return Miss(
+            "there is no config.json, and by tensor names alone it could be any of these", tuple(best)
+        )
+    return Miss(
+        "there is no config.json and no family has these tensor names", nearest("", tensors, families)
+    )
 
 
 def _fits(family: Family, tensors: Iterable[str]) -> bool:
     layers = _best_layers(family, tensors)
-    return bool(layers) and all(any(tensor in layer for layer in layers.values()) for tensor in family.tensors)
+    return bool(layers) and all(
+        any(tensor in layer for layer in layers.values()) for tensor in family.tensors
+    )
 
 
 def _claimed(family: Family, tensors: Iterable[str]) -> set[str]:
@@ -212,9 +218,7 @@ def _lay_out_layer(
             slots |= _split(fused, fused.stored or family.stored, local[fused.tensor], shapes, dims)
     norms: dict[Literal["attention", "ffn"], NormSlot] = {}
     if family.norms.attention and (name := _first(family.norms.attention.weight, local)):
-        norms["attention"] = NormSlot(
-            name, family.norms.attention.kind, family.norms.attention.gain == "1+w"
-        )
+        norms["attention"] = NormSlot(name, family.norms.attention.kind, family.norms.attention.gain == "1+w")
     if family.norms.ffn and (name := _first(family.norms.ffn.weight, local)):
         norms["ffn"] = NormSlot(name, family.norms.ffn.kind, family.norms.ffn.gain == "1+w")
     return LayerLayout(index, {name: slots[name] for name in Projection if name in slots}, norms)

@@ -44,7 +44,10 @@ def published_for(repo: str, layers: int, hidden_size: int | None) -> Published 
     text = (resources.files("registry") / "published.json").read_text(encoding="utf-8")
     values = TypeAdapter(dict[str, Published]).validate_python(json.loads(text))
     for model in models():
-        same = model.repo.lower() == repo.lower() and (model.layers, model.hidden_size) == (layers, hidden_size)
+        same = model.repo.lower() == repo.lower() and (model.layers, model.hidden_size) == (
+            layers,
+            hidden_size,
+        )
         if same and model.published is not None:
             return values[model.published]
     return None

@@ -51,8 +51,8 @@ def _nothing_to_read(names: Collection[str], where: str) -> NoSafetensorsError:
     pickles = sorted(name for name in names if name.endswith(_PICKLES))
     if pickles:
         return NoSafetensorsError(
-            f"{where} has its weights only as {pickles[0]}, and pickles are never opened here: they can run code",
-            "convert it where you trust it: AutoModel.from_pretrained(...).save_pretrained(..., safe_serialization=True)",
+            f"{where} has its weights only as {pickles[0]}, and pickles are never opened: they can run code",
+            "convert it where you trust it, with AutoModel.from_pretrained(A).save_pretrained(B)",
         )
     if any(name.endswith(".gguf") for name in names):
         return NoSafetensorsError(f"{where} holds GGUF files", "audit the safetensors they were made from")
@@ -83,11 +83,7 @@ def _indexed(text: bytes, names: Collection[str], where: str) -> tuple[str, ...]
 def weight_map(text: bytes, where: str) -> dict[str, str]:
     """Tensor name to file name, as an index has it; raises ShardIndexError for anything else."""
     value = parse_object(text, f"{INDEX} in {where}", ShardIndexError).get("weight_map")
-    if (
-        not isinstance(value, dict)
-        or not value
-        or not all(isinstance(file, str) for file in value.values())
-    ):
+    if not isinstance(value, dict) or not value or not all(isinstance(file, str) for file in value.values()):
         raise ShardIndexError(f"{INDEX} in {where} has no weight_map of tensor names to files")
     return value
 

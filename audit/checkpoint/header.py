@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 from audit.errors import HeaderError, TruncatedError
 
@@ -90,9 +90,7 @@ def parse_header(text: bytes, file_size: int, name: str) -> dict[str, TensorEntr
             raise HeaderError(f"{name}: {tensor} starts at byte {entry.start}, expected {end}")
         end = entry.stop
     if end > file_size:
-        raise TruncatedError(
-            f"{name} is truncated: it has {file_size} bytes of {end}", "download it again"
-        )
+        raise TruncatedError(f"{name} is truncated: it has {file_size} bytes of {end}", "download it again")
     if end < file_size:
         raise HeaderError(f"{name} has {file_size - end} bytes that belong to no tensor")
     return entries
@@ -134,7 +132,7 @@ def _entry(tensor: str, said: Any, data_start: int, name: str) -> TensorEntry:
     return TensorEntry(dtype, tuple(shape), data_start + start, data_start + stop)
 
 
-def _are_sizes(value: Any) -> bool:
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
     return (
         isinstance(value, list)
         and len(value) <= MAX_RANK

@@ -42,15 +42,13 @@ def open_hub(repo: str, revision: str | None, *, headers_only: bool = False) -> 
             repo, revision=revision, files_metadata=True
         )
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
-        names = files.weight_files(
-            siblings, lambda: _fetch(repo, files.INDEX, info.sha).read_bytes(), repo
-        )
+        names = files.weight_files(siblings, lambda: _fetch(repo, files.INDEX, info.sha).read_bytes(), repo)
         config = _fetch(repo, files.CONFIG, info.sha) if files.CONFIG in siblings else None
         if headers_only:
             sizes = {name: siblings[name].size or 0 for name in names}
             return _remote_headers(repo, info.sha, config, sizes)
-        folder = [_fetch_shard(repo, name, info.sha) for name in names][0]
-    return assemble(repo, "hub", info.sha, folder, names, etag=_etag)
+        folders = [_fetch_shard(repo, name, info.sha) for name in names]
+    return assemble(repo, "hub", info.sha, folders[0], names, etag=_etag)
 
 
 def _fetch(repo: str, name: str, revision: str | None) -> Path:
@@ -69,19 +67,24 @@ def _open_cached(repo: str, revision: str | None) -> Checkpoint:
     found = [Path(path) for path in paths if isinstance(path, str)]
     if not found:
         raise OfflineError(
-            f"{repo} is not in the cache, and HF_HUB_OFFLINE is set", "unset it, or fetch the model while online"
+            f"{repo} is not in the cache, and HF_HUB_OFFLINE is set",
+            "unset it, or fetch the model while online",
         )
     folder = found[0].parent
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     try:
         names = files.weight_files(present, (folder / files.INDEX).read_bytes, repo)
     except CorruptError as error:
-        raise OfflineError(f"{repo} is only partly in the cache ({error.message}), and HF_HUB_OFFLINE is set",
-                           "unset it, or fetch the model while online") from error
+        raise OfflineError(
+            f"{repo} is only partly in the cache ({error.message}), and HF_HUB_OFFLINE is set",
+            "unset it, or fetch the model while online",
+        ) from error
     return assemble(repo, "hub", folder.name, folder, names, etag=_etag)
 
 
-def _remote_headers(repo: str, revision: str | None, config: Path | None, sizes: dict[str, int]) -> Checkpoint:
+def _remote_headers(
+    repo: str, revision: str | None, config: Path | None, sizes: dict[str, int]
+) -> Checkpoint:
     shards = []
     tensors: dict[str, StoredTensor] = {}
     for name, size in sizes.items():
@@ -121,9 +124,13 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
             f"there is no model {repo} on the Hub, or it is private", f"check the name, or {_LOGIN}"
         ) from error
     except (hub_errors.OfflineModeIsEnabled, hub_errors.LocalEntryNotFoundError) as error:
-        raise OfflineError(f"{at} is not in the cache, and the Hub cannot be reached", "check the network") from error
+        raise OfflineError(
+            f"{at} is not in the cache, and the Hub cannot be reached", "check the network"
+        ) from error
     except hub_errors.HFValidationError as error:
-        raise UsageError(f"{repo!r} is neither a path here nor a Hub id", "a Hub id reads org/name") from error
+        raise UsageError(
+            f"{repo!r} is neither a path here nor a Hub id", "a Hub id reads org/name"
+        ) from error
     except hub_errors.SafetensorsParsingError as error:
         raise CorruptError(f"{at} has a safetensors header that cannot be read") from error
     except hub_errors.HfHubHTTPError as error:
@@ -133,7 +140,13 @@ def _translated(repo: str, revision: str | None) -> Iterator[None]:
         raise RepoNotFoundError(f"{at} lacks a file it lists", "try again later") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise OutputError("the disk of the Hub cache is full", "free space or set HF_HOME elsewhere") from error
-        raise NetworkError(f"{at} could not be fetched ({type(error).__name__})", "check the network and try again") from error
-    except hub_errors.HTTPError as error:
-        raise NetworkError(f"the Hub could not be reached ({type(error).__name__})", "check the network and try again") from error
+            raise OutputError(
+                "the disk of the Hub cache is full", "free space or set HF_HOME elsewhere"
+            ) from error
+        raise NetworkError(
+            f"{at} could not be fetched ({type(error).__name__})", "check the network and try again"
+        ) from error
+    except hub_errors.HTTPError as error:  # type: ignore[attr-defined]  # httpx or httpx2, as the Hub client has it
+        raise NetworkError(
+            f"the Hub could not be reached ({type(error).__name__})", "check the network and try again"
+        ) from error

@@ -16,13 +16,16 @@ def open_local(path: Path, *, notes: tuple[str, ...] = ()) -> Checkpoint:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise UnsupportedError(
-                f"{path} is not a .safetensors file", "no other weight format is opened; name a folder or such a file"
+                f"{path} is not a .safetensors file",
+                "no other weight format is opened; name a folder or such a file",
             )
         return assemble(str(path), "local", None, path.parent, (path.name,), notes=notes)
     try:
         names = {entry.name for entry in path.iterdir()}
         index = path / files.INDEX
-        chosen = files.weight_files(_with_subfolders(path, names), lambda: _read(index, ShardIndexError), str(path))
+        chosen = files.weight_files(
+            _with_subfolders(path, names), lambda: _read(index, ShardIndexError), str(path)
+        )
     except OSError as error:
         raise UnsupportedError(f"{path} cannot be listed", error.strerror or "") from error
     return assemble(str(path), "local", None, path, chosen, notes=notes)
@@ -65,7 +68,9 @@ def check_index(index: Path, tensors: Mapping[str, StoredTensor], shards: set[st
     promised = files.weight_map(_read(index, ShardIndexError), str(index.parent))
     for tensor, file in promised.items():
         if file in shards and (tensor not in tensors or tensors[tensor].file.name != file):
-            raise ShardIndexError(f"{files.INDEX} promises {tensor} in {file}, which does not hold it", "download it again")
+            raise ShardIndexError(
+                f"{files.INDEX} promises {tensor} in {file}, which does not hold it", "download it again"
+            )
 
 
 def read_config(folder: Path) -> Mapping[str, Any] | None:

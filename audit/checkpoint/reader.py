@@ -39,7 +39,7 @@ class TensorReader:
             raise UnsupportedDtypeError(f"{name} is stored as {stored.entry.dtype}, which is no plain float")
         dtype = FLOAT_DTYPES[stored.entry.dtype]
         tensor = torch.empty(stored.entry.shape, dtype=dtype)
-        buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+        buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
         file = self._file(stored.file)
         file.seek(stored.entry.start)
         filled = 0
@@ -72,7 +72,9 @@ class TensorReader:
             try:
                 self._open[shard.name] = open(shard.path, "rb", buffering=0)  # noqa: SIM115 - closed after its last read
             except OSError as error:
-                raise TruncatedError(f"{shard.name} cannot be opened any more", error.strerror or "") from error
+                raise TruncatedError(
+                    f"{shard.name} cannot be opened any more", error.strerror or ""
+                ) from error
         return self._open[shard.name]
 
     def _done(self, shard: ShardFile) -> None:

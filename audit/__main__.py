@@ -1,0 +1,5 @@
+"""`python -m audit` is the command gcont-audit."""
+
+from audit.cli import main
+
+main()

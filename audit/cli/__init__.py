@@ -1,0 +1,103 @@
+"""The command line: one file a command; `gcont-audit MODEL` means `gcont-audit audit MODEL`."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from audit.cli.auditing import audit
+from audit.cli.demo import demo
+from audit.cli.listings import families, models, schema
+from audit.cli.planning import plan
+
+DEFAULT = "audit"
+COMMANDS = ("demo", "plan", "families", "models", "schema")
+
+HELP = """What is inside a pretrained transformer's weights, without running the model.
+
+Takes each projection's leading singular vectors, with an error bound, and measures how they run through depth: the geometric continuity of arXiv:2605.04971.
+
+\b
+Examples:
+  gcont-audit demo                            real weights, no network
+  gcont-audit Qwen/Qwen3-8B                   a model on the Hub
+  gcont-audit ./my-model --full --out report  a folder, every singular value
+  gcont-audit ./my-model --only q,k --json    two projections, JSON on stdout
+  gcont-audit plan meta-llama/Llama-3.1-70B   what it would take
+"""  # noqa: E501 - the help formatter keeps every line break it is given
+
+EPILOG = (
+    "Exit codes: 0 done; 2 usage, or a path that does not exist; 3 unsupported; 4 network or access; "
+    "5 corrupt files; 70 a defect of ours; 130 interrupted."
+)
+
+
+class DefaultGroup(TyperGroup):
+    """A group whose default command takes every line that names no other."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command's name before a line that starts with a model or one of its options."""
+        own = {
+            option
+            for parameter in self.get_params(ctx)
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        if args and args[0] not in self.commands and args[0].split("=")[0] not in own:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the default command's options as the program's own."""
+        default, own = self.commands[DEFAULT], self.params
+        self.params = [*default.params, *own]
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.params = own
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The two forms a line can take."""
+        return ["[OPTIONS] MODEL | COMMAND ..."]
+
+
+app = typer.Typer(
+    name="gcont-audit",
+    cls=DefaultGroup,
+    help=HELP,
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"gcont-audit {version('gcont-audit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Nothing happens before the command."""
+
+
+app.command(DEFAULT, hidden=True)(audit)
+for command in (demo, plan, families, models, schema):
+    app.command()(command)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()

@@ -1,0 +1,182 @@
+"""`gcont-audit MODEL`: audit one model. The default command."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from audit.cli import options as o
+from audit.cli.talk import Talk, console, show
+
+if TYPE_CHECKING:
+    from audit.audit import Progress
+    from audit.checkpoint import Checkpoint
+    from audit.options import AuditOptions
+    from audit.plan import AuditPlan
+    from reports.model import Report
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a report goes: a folder, and stdout in some format."""
+
+    folder: Path
+    format: o.Format
+
+
+def audit(
+    model: o.Model,
+    revision: o.Revision = None,
+    family: o.Family = None,
+    family_file: o.FamilyFile = None,
+    full: o.Full = False,
+    layers: o.Layers = None,
+    only: o.Only = None,
+    fold_norm: o.FoldNorm = False,
+    device: o.Device = "auto",
+    out: o.Out = None,
+    format: o.StdoutFormat = o.Format.TABLE,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
+) -> None:
+    """Audit one model: its projections' leading directions, and how they run through depth."""
+    talk = Talk(quiet, verbose)
+    with talk.errors():
+        from audit.options import AuditOptions, parse_layers, parse_only
+        from audit.output import default_folder
+
+        asked = AuditOptions(
+            revision=revision,
+            device=device,
+            full=full,
+            fold_norm=fold_norm,
+            layers=parse_layers(layers) if layers is not None else None,
+            only=parse_only(only) if only is not None else None,
+            family=family,
+            family_file=family_file,
+        )
+        destination = Destination(out or default_folder(model), o.Format.JSON if json else format)
+        perform(lambda: find(model, asked, talk), asked, destination, talk)
+
+
+def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = False) -> "Checkpoint":
+    """The checkpoint a user named; a mistyped command is told apart from a model."""
+    from audit.checkpoint import open_checkpoint
+
+    _refuse_mistyped_command(model)
+    with _hub_progress(talk):
+        checkpoint = open_checkpoint(model, asked.revision, headers_only=headers_only)
+    for note in checkpoint.notes:
+        talk.note(note)
+    return checkpoint
+
+
+def perform(
+    find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", destination: Destination, talk: Talk
+) -> None:
+    """Check the destination, audit, write the folder, print the result."""
+    from audit.audit import run
+    from audit.output import check_folder, write_folder
+    from audit.pipeline import resolve_device
+    from audit.plan import make_plan
+
+    check_folder(destination.folder)
+    resolve_device(asked.device)
+    plan = make_plan(find_checkpoint(), asked)
+    talk.detail(describe(plan))
+    with _progress(plan, talk) as progress:
+        done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress)
+    write_folder(done, destination.folder)
+    written = f"{destination.folder}: report.md, audit.json, vectors.safetensors"
+    show_report(done.report, destination.format, written, talk)
+
+
+def show_report(report: "Report", format: o.Format, written: str, talk: Talk) -> None:
+    """Print a report on stdout in the format asked for."""
+    match format:
+        case o.Format.TABLE:
+            from reports.terminal import to_terminal
+
+            show(to_terminal(report))
+            typer.echo(f"\nWritten to {written}")
+        case o.Format.MARKDOWN:
+            from reports.markdown import to_markdown
+
+            typer.echo(to_markdown(report), nl=False)
+            talk.note(f"written to {written}")
+        case o.Format.JSON:
+            from reports.document import to_json
+
+            typer.echo(to_json(report), nl=False)
+            talk.note(f"written to {written}")
+
+
+def describe(plan: "AuditPlan") -> str:
+    """One line on what is about to happen."""
+    from reports.view import size
+
+    count = sum(len(visit.projections) for visit in plan.visits)
+    return (
+        f"{plan.checkpoint.id}: family {plan.layout.family}, {len(plan.layers)} layers, {count} projections, "
+        f"{size(plan.bytes_to_read)} to read"
+    )
+
+
+def _refuse_mistyped_command(model: str) -> None:
+    from difflib import get_close_matches
+
+    from audit.cli import COMMANDS
+    from audit.errors import PathNotFoundError
+
+    near = get_close_matches(model, COMMANDS, n=1, cutoff=0.8)
+    if near and not Path(model).exists():
+        raise PathNotFoundError(
+            f"there is no file or folder {model}", f"did you mean `gcont-audit {near[0]}`?"
+        )
+
+
+@contextmanager
+def _hub_progress(talk: Talk) -> Iterator[None]:
+    """Download bars only where someone sees them."""
+    if talk.shows_progress:
+        yield
+        return
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            enable_progress_bars()
+
+
+@contextmanager
+def _progress(plan: "AuditPlan", talk: Talk) -> "Iterator[Progress]":
+    """A bar over the projections to measure, on stderr; none where nobody would see it."""
+    if not talk.shows_progress:
+        yield lambda measured: None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description:<24}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        total = sum(len(visit.projections) for visit in plan.visits)
+        task = bar.add_task("reading", total=total)
+        yield lambda one: bar.update(task, advance=1, description=f"layer {one.layer}, {one.projection}")

@@ -1,0 +1,137 @@
+"""`gcont-audit plan MODEL`: headers only. What would be read, and what it would take."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from audit.cli import options as o
+from audit.cli.talk import Talk, show
+
+if TYPE_CHECKING:
+    from audit.plan import AuditPlan
+    from registry import Projection
+
+ASSUMED_READ = 1e9
+"""Bytes per second of the disk that the reading time is quoted for."""
+
+
+def plan(
+    model: o.Model,
+    revision: o.Revision = None,
+    family: o.Family = None,
+    family_file: o.FamilyFile = None,
+    full: o.Full = False,
+    layers: o.Layers = None,
+    only: o.Only = None,
+    fold_norm: o.FoldNorm = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
+) -> None:
+    """Headers only: the layout found, bytes to read, memory and time. Reads no weights."""
+    talk = Talk(quiet, verbose)
+    with talk.errors():
+        from audit.cli.auditing import find
+        from audit.options import AuditOptions, parse_layers, parse_only
+        from audit.plan import make_plan
+
+        asked = AuditOptions(
+            revision=revision,
+            full=full,
+            fold_norm=fold_norm,
+            layers=parse_layers(layers) if layers is not None else None,
+            only=parse_only(only) if only is not None else None,
+            family=family,
+            family_file=family_file,
+        )
+        made = make_plan(find(model, asked, talk, headers_only=True), asked)
+        if json:
+            typer.echo(as_json(made))
+        else:
+            show_plan(made)
+
+
+def as_json(made: "AuditPlan") -> str:
+    """The plan as JSON."""
+    from json import dumps
+
+    return dumps(
+        {
+            "model": made.checkpoint.id,
+            "revision": made.checkpoint.revision,
+            "family": made.layout.family,
+            "layers": [layer.index for layer in made.layers],
+            "projections": {name.value: list(shape) for name, (shape, _, _) in _per_projection(made).items()},
+            "bytes_to_read": made.bytes_to_read,
+            "memory_bytes": made.memory_bytes,
+            "multiply_adds": made.multiply_adds,
+            "stored_dtypes": list(made.stored_dtypes),
+            "coverage": {
+                "audited": made.coverage.audited,
+                "ignored": dict(made.coverage.ignored),
+                "unknown": list(made.coverage.unknown),
+            },
+        },
+        indent=1,
+    )
+
+
+def _per_projection(made: "AuditPlan") -> "dict[Projection, tuple[tuple[int, int], int, str]]":
+    """Shape, layers and the first tensor's name of each stored projection."""
+    table = {}
+    for projection in made.projections:
+        slots = [layer.slots[projection] for layer in made.layers if projection in layer.slots]
+        if slots:
+            table[projection] = (slots[0].shape, len(slots), slots[0].tensor)
+    return table
+
+
+def show_plan(made: "AuditPlan") -> None:
+    """The plan as a table and a few lines."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from reports.view import duration, printable, size
+
+    typer.echo(
+        f"{printable(made.checkpoint.id)}: family {made.layout.family}, {len(made.layers)} layers, "
+        f"stored as {', '.join(made.stored_dtypes)}"
+    )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("", "shape", "layers", "first tensor"):
+        table.add_column(heading)
+    for projection, (shape, count, tensor) in _per_projection(made).items():
+        table.add_row(
+            projection, f"{shape[0]} x {shape[1]}", str(count), Text(printable(tensor), overflow="fold")
+        )
+    show(table)
+    heads = made.layout.heads
+    if heads is not None:
+        typer.echo(f"heads     {heads.count} of width {heads.dim}, {heads.kv} for keys and values")
+    for rule, count in made.coverage.ignored.items():
+        typer.echo(f"ignored   {count} tensors: {rule}")
+    for finding in made.findings:
+        typer.echo(f"{finding.severity:<9} {printable(finding.message)}")
+    reading = made.bytes_to_read / ASSUMED_READ
+    typer.echo(f"to read   {size(made.bytes_to_read)}, {duration(reading)} at {size(ASSUMED_READ)}/s")
+    typer.echo(f"compute   about {duration(_compute_seconds(made))} on this machine's CPU")
+    typer.echo(f"memory    up to {size(made.memory_bytes)}")
+
+
+def _compute_seconds(made: "AuditPlan") -> float:
+    """Multiply-adds over a rate measured here and now, on a product of the kind the work is made of."""
+    import time
+
+    import torch
+
+    if made.options.full:
+        left, right = torch.ones(768, 768, dtype=torch.float64), torch.ones(768, 768, dtype=torch.float64)
+    else:
+        left, right = torch.ones(4, 2048), torch.ones(2048, 8192)
+    left @ right
+    started = time.perf_counter()
+    for _ in range(3):
+        left @ right
+    elapsed = (time.perf_counter() - started) / 3
+    return made.multiply_adds * elapsed / (left.shape[0] * left.shape[1] * right.shape[1])

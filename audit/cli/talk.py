@@ -1,0 +1,82 @@
+"""How commands talk: the result on stdout, everything else on stderr, one line for an error."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from audit.errors import AuditError, StoppedError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+DEFECT = 70
+"""The exit code of a crash, which is a defect of ours."""
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How much to say."""
+
+    quiet: bool = False
+    verbosity: int = 0
+
+    def note(self, text: str) -> None:
+        """Something the user should hear, unless asked to be quiet."""
+        if not self.quiet:
+            print(f"note: {_one_line(text)}", file=sys.stderr)
+
+    def detail(self, text: str) -> None:
+        """Something for those who asked for more."""
+        if self.verbosity:
+            print(_one_line(text), file=sys.stderr)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether anyone would see a progress bar."""
+        return not self.quiet and sys.stderr.isatty()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn an error into one line and its exit code; a traceback only with -vv."""
+        try:
+            yield
+        except AuditError as error:
+            self._fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            self._fail("stopped by Ctrl-C: no report was written", StoppedError.exit_code)
+        except BrokenPipeError:
+            # whoever read the result has enough; keep Python from complaining again when it closes stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}: a defect in gcont-audit; -vv shows where"
+            self._fail(text, DEFECT)
+
+    def _fail(self, text: str, code: int) -> None:
+        if self.verbosity >= 2:
+            traceback.print_exc()
+        print(f"error: {_one_line(text)}", file=sys.stderr)
+        raise typer.Exit(code)
+
+
+def show(renderable: "RenderableType") -> None:
+    """Print a result on stdout, as wide as the terminal, 100 columns at most where nobody looks."""
+    console().print(renderable)
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console that respects NO_COLOR and pipes."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

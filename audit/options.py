@@ -1,0 +1,70 @@
+"""What a caller may ask of an audit, and how the textual forms of it are read."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.errors import SelectionError
+from registry import Projection
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """One audit's settings; the defaults are the paper's.
+
+    `layers` selects by Python slice, `only` by projection; `k` is how many leading triplets are kept;
+    `family` and `family_file` override what config.json says.
+    """
+
+    revision: str | None = None
+    device: str = "auto"
+    full: bool = False
+    fold_norm: bool = False
+    layers: slice | None = None
+    only: tuple[Projection, ...] | None = None
+    k: int = 2
+    family: str | None = None
+    family_file: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a k that gives no continuity."""
+        if not 2 <= self.k <= 64:
+            raise SelectionError(f"k is {self.k}", "choose 2 to 64 leading vectors")
+
+    @property
+    def family_path(self) -> Path | None:
+        """`family_file` as a path."""
+        return None if self.family_file is None else Path(self.family_file)
+
+
+def parse_layers(text: str) -> slice:
+    """`0:16`, `8:`, `:-1`, `::2` or a single `5`, as Python slices count; raises SelectionError."""
+    try:
+        numbers = [int(part) if part.strip() else None for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or numbers == [None] or (len(numbers) == 3 and numbers[2] == 0):
+        raise SelectionError(f"--layers {text!r} is no slice", "write 0:16, 8:, ::2 or a single layer number")
+    if len(numbers) == 1:
+        assert numbers[0] is not None
+        return slice(numbers[0], numbers[0] + 1 or None)
+    return slice(*numbers)
+
+
+def format_layers(layers: slice | None) -> str | None:
+    """The text parse_layers reads."""
+    if layers is None:
+        return None
+    parts = [layers.start, layers.stop, *([layers.step] if layers.step is not None else [])]
+    return ":".join("" if part is None else str(part) for part in parts)
+
+
+def parse_only(text: str) -> tuple[Projection, ...]:
+    """`q,k,ov` as projections in their usual order; raises SelectionError."""
+    try:
+        asked = {Projection.parse(part) for part in text.split(",") if part.strip()}
+    except ValueError as error:
+        raise SelectionError(f"--only {text!r}", str(error)) from error
+    if not asked:
+        raise SelectionError("--only names no projection", f"choose from {', '.join(Projection)}")
+    return tuple(projection for projection in Projection if projection in asked)

@@ -1,0 +1,39 @@
+"""Singular triplets of linear maps, with their error: fast where that suffices, exact where it does not."""
+
+import zlib
+
+import torch
+
+from audit.linear_map import LinearMap
+from audit.svd.exact import Factorisation, factorise, leading_of
+from audit.svd.lanczos import leading_triplets
+from audit.svd.triplets import Triplets
+
+__all__ = ["ANGLE_TARGET", "Factorisation", "Triplets", "factorise", "leading", "leading_of"]
+
+ANGLE_TARGET = 2.5e-5
+"""The bound on the sine of each leading vector's angle that Lanczos works towards."""
+
+
+def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
+    """The k leading singular triplets of a finite, non-zero map, each with its error bound.
+
+    Lanczos in the map's own precision, from a start block seeded by `name`; once more in float64 from
+    there where rounding left a bound above ANGLE_TARGET; the exact path where Lanczos does not converge.
+    Fewer than k come back from a map with a smaller side than k.
+    """
+    if linear_map.shape[1] > linear_map.shape[0]:
+        swapped = leading(linear_map.transposed, k, name)
+        return Triplets(swapped.sigma, swapped.u, swapped.v, swapped.residual, swapped.bound)
+    width = min(k + 2, linear_map.shape[1])
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    start = torch.randn(width, linear_map.shape[1], generator=generator, dtype=torch.float64)
+    start = start.to(linear_map.device, linear_map.dtype)
+    found = leading_triplets(linear_map, start, k, ANGLE_TARGET, generator)
+    if found is not None and bool((found.bound <= ANGLE_TARGET).all()):
+        return found
+    precise = linear_map.double()
+    if found is not None:
+        start = torch.cat([found.v, start[len(found.v) :]]).to(precise.device, torch.float64)
+        found = leading_triplets(precise, start, k, ANGLE_TARGET, generator)
+    return found if found is not None else leading_of(factorise(precise), precise, k)

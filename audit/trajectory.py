@@ -1,0 +1,56 @@
+"""The path that one direction takes through depth: signs aligned, then principal components.
+
+(Appendix A of arXiv:2605.04971.)
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+COMPONENTS = 3
+MIN_LAYERS = 5
+"""With fewer vectors than this, three components hold everything by construction."""
+
+
+def align_signs(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Walk the layers in order and flip each vector that turns its back on the one before it.
+
+    A singular vector is defined up to sign; cosines in absolute value do not care, a drawn path does.
+    """
+    aligned: list[Tensor] = []
+    for vector in vectors:
+        aligned.append(-vector if aligned and float(aligned[-1] @ vector) < 0 else vector)
+    return tuple(aligned)
+
+
+def explained_variance(vectors_Ld: Tensor) -> Tensor:
+    """Share of variance along each principal component of the L2-normalised rows, largest first [min(L, d)].
+
+    Mean-centred; all zero where the rows coincide.
+    """
+    rows = torch.nn.functional.normalize(vectors_Ld.double(), dim=1)
+    power = torch.linalg.svdvals(rows - rows.mean(dim=0)).square()
+    total = power.sum()
+    # identical rows leave nothing but rounding to share out
+    return power / total if total > 1e-24 * len(rows) else torch.zeros_like(power)
+
+
+@cache
+def random_evr3(layers: int, d: int, draws: int = 256) -> float:
+    """Mean share of the first three components for `layers` independent random unit vectors in R^d.
+
+    Only their Gram matrix matters, so the rows are drawn in a rotated frame as the triangular factor of
+    Bartlett's decomposition of a Wishart matrix: layers x layers numbers a draw, whatever d.
+    """
+    generator = np.random.default_rng(0)
+    width = min(layers, d)
+    diagonal = np.arange(width)
+    shares = []
+    for _ in range(draws):
+        rows = np.tril(generator.standard_normal((layers, width)), k=-1)
+        rows[diagonal, diagonal] = np.sqrt(generator.chisquare(d - diagonal))
+        shares.append(float(explained_variance(torch.from_numpy(rows))[:COMPONENTS].sum()))
+    return float(np.mean(shares))

@@ -1,0 +1,1 @@
+"""What was found: the typed report, its JSON, and the renderers that read it."""

@@ -1,0 +1,134 @@
+"""A report as Markdown, for a file, a pull request or a model card."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from reports.model import Report
+from reports.pattern import sentences
+from reports.view import LEGEND, MISSING, details, number, printable, provenance, rows, size
+
+
+def to_markdown(report: Report) -> str:
+    """The whole report; the same report always gives the same text."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"# Geometric continuity of {escape(report.model.id)}"
+    yield ""
+    for sentence in sentences(report):
+        yield f"- {escape(sentence)}"
+    yield ""
+    yield "## Continuity through depth"
+    yield ""
+    yield from _table(
+        ("", "v1 (input)", "null", "EVR", "chance", "u1 (output)", "null", "EVR", "chance", "shape", ""),
+        (
+            (
+                f"**{row.name}**",
+                _facing(row.v.continuity, row.v.facing), row.v.null, row.v.evr, row.v.chance,
+                _facing(row.u.continuity, row.u.facing), row.u.null, row.u.evr, row.u.chance,
+                row.shape, row.note,
+            )
+            for row in rows(report)
+        ),
+    )  # fmt: skip
+    yield ""
+    yield LEGEND.replace("Full bars mark", "Bold marks")
+    yield ""
+    yield "## What the leading directions are like"
+    yield ""
+    yield from _detail_lines(report)
+    if report.published is not None:
+        yield from _published_lines(report)
+    if report.findings:
+        yield from ("", "## Findings", "")
+        for finding in report.findings:
+            yield f"- **{finding.severity}** `{finding.code}`: {escape(finding.message)}"
+    yield from ("", "## Provenance", "")
+    yield from _table(("", ""), ((what, escape(value)) for what, value in provenance(report)))
+    yield ""
+    yield from _table(
+        ("file", "size", "content"),
+        (
+            (escape(f.name), size(f.size), _content(f.etag, f.sha256, f.header_sha256))
+            for f in report.provenance.files
+        ),
+    )
+
+
+def _facing(text: str, facing: bool) -> str:
+    return f"**{text}**" if facing else text
+
+
+def _detail_lines(report: Report) -> Iterator[str]:
+    full = report.settings.full
+    headings = ["", "stable rank", "spread of v1", "spread of u1", "top channel of v1", "top channel of u1"]
+    headings += ["lag 1 to last", "error bound"] + (["WA v", "WA u", "effective rank"] if full else [])
+    yield from _table(
+        headings,
+        (
+            [
+                f"**{row.name}**",
+                row.stable_rank,
+                row.participation_v,
+                row.participation_u,
+                row.top_v,
+                row.top_u,
+            ]
+            + [row.lag, row.bound]
+            + ([row.wa_v, row.wa_u, row.effective_rank] if full else [])
+            for row in details(report)
+        ),
+    )
+    yield ""
+    yield (
+        "Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 "
+        "for a single channel, the dimension for all alike. Top channel: the coordinate most layers agree on. "
+        "Lag: mean |cos| in the facing space between adjacent layers, and between the first and the last. "
+        "Error bound: the largest by which any |cos| of v1 or u1 above may be off."
+    )
+    if full:
+        yield ""
+        yield (
+            "WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier layer. Effective rank: exp of the "
+            "entropy of σ² / Σ σ² (σ², as in arXiv:2605.04971, where Roy and Vetterli took σ)."
+        )
+
+
+def _published_lines(report: Report) -> Iterator[str]:
+    assert report.published is not None
+    yield from ("", f"## Beside what is published ({escape(report.published.source)})", "")
+    yield from _table(
+        ("", "", "published", "ours", "difference"),
+        (
+            (
+                f"**{value.projection}**",
+                f"{'continuity' if value.metric == 'continuity' else 'EVR'} {value.space}1",
+                f"{value.published:.2f}",
+                number(value.ours, 3),
+                MISSING if value.difference is None else f"{value.difference:+.3f}",
+            )
+            for value in report.published.values
+        ),
+    )
+
+
+def _table(headings: Sequence[str], body: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(headings)} |"
+    yield f"|{'|'.join(':--' if not heading else '--:' for heading in headings)}|"
+    for cells in body:
+        yield f"| {' | '.join(cells)} |"
+
+
+def _content(etag: str | None, sha256: str | None, header_sha256: str | None) -> str:
+    if sha256:
+        return f"sha256 {sha256}"
+    if etag:
+        return f"etag {etag}"
+    return f"sha256 of header {header_sha256}" if header_sha256 else MISSING
+
+
+def escape(text: str) -> str:
+    """Text from outside, made harmless in Markdown."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", printable(text))

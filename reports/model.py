@@ -1,0 +1,231 @@
+"""What an audit says: the typed model that audit fills in, JSON carries, and renderers only read.
+
+Everything is frozen, made of tuples and numbers, and holds no tensor. `v` is a projection's input space, `u`
+its output space. A number that could not be measured is None, and `unmeasured` of its projection says why.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+SCHEMA = "gcont-audit/1"
+
+Facing = Literal["v", "u", "both"]
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model: where it came from, the family it was read by, its size."""
+
+    id: str
+    source: Literal["local", "hub", "url"]
+    revision: str | None
+    family: str
+    model_type: str | None
+    layers: int
+    hidden_size: int | None
+    stored_dtypes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked: a report with other settings is another report."""
+
+    full: bool
+    fold_norm: bool
+    layers: str | None
+    only: tuple[str, ...] | None
+    k: int
+    device: str
+    compute_dtype: str
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """Means over adjacent pairs of |cos| between leading (1) and second (2) singular vectors."""
+
+    v1: float | None
+    u1: float | None
+    v2: float | None
+    u2: float | None
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """One number for each space."""
+
+    v: float | None
+    u: float | None
+
+
+@dataclass(frozen=True)
+class LayerSpaces:
+    """One number per layer for each space."""
+
+    v: tuple[float | None, ...]
+    u: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class TopCoordinates:
+    """Per layer the largest coordinates of v1 and u1, as (index, value)."""
+
+    v: tuple[tuple[tuple[int, float], ...], ...]
+    u: tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True)
+class Subspaces:
+    """Cosines of the principal angles between the leading k-dimensional subspaces of two layers."""
+
+    v: tuple[float, ...]
+    u: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two adjacent layers that have the projection; each cosine with the bound on its error.
+
+    `degenerate`: sigma2/sigma1 above 0.98 in either layer; then `subspace` compares the leading planes.
+    """
+
+    layers: tuple[int, int]
+    gap: int
+    v1: float | None
+    u1: float | None
+    v2: float | None
+    u2: float | None
+    bound_v1: float | None
+    bound_u1: float | None
+    bound_v2: float | None
+    bound_u2: float | None
+    degenerate: bool
+    wa: Spaces | None = None
+    subspace: Subspaces | None = None
+
+
+@dataclass(frozen=True)
+class ProjectionReport:
+    """One projection through all its layers.
+
+    Per layer: sigma, residual (in sigma's unit) and angle_bound (sine) of the k leading triplets. `spectrum`
+    thins each layer's singular values to at most 64 (rank, sigma) points; all are in vectors.safetensors.
+    `continuity_bound` is the bound on each mean in `continuity`; `null` is E|cos| of random directions.
+    """
+
+    shape: tuple[int, int]
+    layers: tuple[int, ...]
+    facing: Facing
+    continuity: Continuity
+    continuity_bound: Continuity
+    null: Spaces
+    evr3: Spaces
+    evr3_null: Spaces
+    wa: Spaces | None
+    effective_rank: tuple[float | None, ...] | None
+    stable_rank: tuple[float | None, ...]
+    participation: LayerSpaces
+    top: TopCoordinates
+    lag: LayerSpaces
+    signal_flow: float | None
+    sigma: tuple[tuple[float, ...] | None, ...]
+    residual: tuple[tuple[float, ...] | None, ...]
+    angle_bound: tuple[tuple[float, ...] | None, ...]
+    spectrum: tuple[tuple[tuple[int, float], ...] | None, ...] | None
+    pairs: tuple[Pair, ...]
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A further stack beside the main one, such as a vision tower."""
+
+    projections: Mapping[str, ProjectionReport]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a reader should know about one place in the weights."""
+
+    code: str
+    severity: Severity
+    projection: str | None
+    layer: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Every tensor accounted for: audited, ignored by a named rule, or unknown."""
+
+    audited: int
+    ignored: Mapping[str, int]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that was read, and what identifies its content.
+
+    etag: the Hub's content hash. sha256: of the whole file, for local checkpoints up to 1 GiB.
+    header_sha256: of the safetensors header alone, where the file is larger than that.
+    """
+
+    name: str
+    size: int
+    etag: str | None = None
+    sha256: str | None = None
+    header_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How the numbers came to be."""
+
+    tool_version: str
+    torch_version: str
+    python_version: str
+    platform: str
+    device_name: str
+    command: str
+    started: str
+    wall_seconds: float
+    peak_memory_bytes: int | None
+    bytes_read: int
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """A published number beside ours."""
+
+    projection: str
+    metric: Literal["continuity", "evr3"]
+    space: Literal["v", "u"]
+    published: float
+    ours: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """Everything published about this model, beside what was measured."""
+
+    source: str
+    values: tuple[PublishedValue, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that one audit found."""
+
+    model: ModelInfo
+    settings: Settings
+    projections: Mapping[str, ProjectionReport]
+    findings: tuple[Finding, ...]
+    coverage: Coverage
+    provenance: Provenance
+    published: PublishedComparison | None = None
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
+    schema: str = SCHEMA

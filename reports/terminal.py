@@ -1,0 +1,143 @@
+"""A report for the terminal, laid out for 80 columns and readable without colour."""
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from reports.model import Report
+from reports.pattern import sentences
+from reports.view import (
+    LEGEND,
+    MISSING,
+    ProjectionRow,
+    SpaceRow,
+    details,
+    number,
+    printable,
+    provenance,
+    rows,
+)
+
+BAR = 7
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def to_terminal(report: Report) -> RenderableType:
+    """The whole report as one renderable."""
+    return Group(*_parts(report))
+
+
+def _parts(report: Report) -> Iterator[RenderableType]:
+    model = report.model
+    yield Text()
+    yield Text.assemble(
+        (printable(model.id), "bold"),
+        f"  {model.family}, {model.layers} layers, hidden size {model.hidden_size or MISSING}",
+    )
+    yield Text()
+    yield _main_table(report)
+    yield Padding(Text(LEGEND, style="dim"), (0, 1, 1, 1))
+    for sentence in sentences(report):
+        yield Padding(Text(sentence), (0, 1))
+    yield Text()
+    yield _detail_table(report)
+    if report.published is not None:
+        yield _published_table(report)
+    if report.findings:
+        yield _findings(report)
+    yield _provenance(report)
+
+
+def bar(share: float | None, facing: bool) -> str:
+    """A bar of fixed width: solid in the facing space, shaded in the other."""
+    if share is None:
+        return " " * BAR
+    if not facing:
+        return ("▒" * round(share * BAR)).ljust(BAR)
+    eighths = round(share * BAR * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(BAR)
+
+
+def _main_table(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("", no_wrap=True)
+    for heading in ("v1 (input)", "u1 (output)"):
+        table.add_column(heading, no_wrap=True)
+        table.add_column("null", justify="right", no_wrap=True)
+        table.add_column("EVR", justify="right", no_wrap=True)
+        table.add_column("chance ", justify="right", no_wrap=True)
+    for row in rows(report):
+        table.add_row(_name(row), *_cells(row.v), *_cells(row.u))
+    return table
+
+
+def _name(row: ProjectionRow) -> Text:
+    return Text(row.name + ("*" if row.note else ""), style="bold")
+
+
+def _cells(row: SpaceRow) -> tuple[Text, Text, Text, Text]:
+    strong, weak = ("bold cyan", "") if row.facing else ("", "dim")
+    return (
+        Text(f"{row.continuity:>6} {bar(row.share, row.facing)}", style=strong),
+        Text(row.null, style="dim"),
+        Text(row.evr, style=weak),
+        Text(f"{row.chance}  ", style="dim"),
+    )
+
+
+def _detail_table(report: Report) -> Table:
+    full = report.settings.full
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold")
+    table.title = "What the leading directions are like (medians over layers)"
+    headings = [
+        "",
+        "stable\nrank",
+        "spread\nof v1",
+        "spread\nof u1",
+        "top\nchannel v1",
+        "lag 1\nto last",
+        "error\nbound",
+    ]
+    headings += ["WA\nv", "WA\nu", "effective\nrank"] if full else []
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for row in details(report):
+        cells = [row.stable_rank, row.participation_v, row.participation_u, row.top_v, row.lag, row.bound]
+        cells += [row.wa_v, row.wa_u, row.effective_rank] if full else []
+        table.add_row(Text(row.name, style="bold"), *cells)
+    return table
+
+
+def _published_table(report: Report) -> Table:
+    assert report.published is not None
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold")
+    table.title = f"Beside what is published: {report.published.source}"
+    for heading in ("", "", "published", "ours", "difference"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for value in report.published.values:
+        what = f"{'continuity' if value.metric == 'continuity' else 'EVR'} {value.space}1"
+        difference = MISSING if value.difference is None else f"{value.difference:+.3f}"
+        table.add_row(value.projection, what, f"{value.published:.2f}", number(value.ours, 3), difference)
+    return table
+
+
+def _findings(report: Report) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    for finding in report.findings:
+        table.add_row(
+            Text(f" {finding.severity}", style="bold"), Text(finding.code), Text(printable(finding.message))
+        )
+    return Padding(table, (0, 0, 1, 0))
+
+
+def _provenance(report: Report) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    for what, value in provenance(report):
+        table.add_row(Text(f" {what}"), Text(value))
+    return table

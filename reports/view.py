@@ -1,0 +1,197 @@
+"""The rows that renderers lay out: which numbers, in how many digits, with which mark for what is missing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from reports.model import ProjectionReport, Report
+
+MISSING = "–"
+
+SPACES = {"v": "input space, v1", "u": "output space, u1"}
+
+LEGEND = (
+    "Continuity is the mean |cos| between the leading singular vectors of adjacent layers; null is what "
+    "random directions give. EVR is the share of their path through depth held by 3 principal components; "
+    "chance is the same for random directions. Full bars mark the space that faces the residual stream."
+)
+
+
+@dataclass(frozen=True)
+class SpaceRow:
+    """One projection in one space, as text; `share` is continuity in [0, 1], None where unmeasured."""
+
+    continuity: str
+    null: str
+    evr: str
+    chance: str
+    share: float | None
+    facing: bool
+
+
+@dataclass(frozen=True)
+class ProjectionRow:
+    """One projection in both spaces; `note` marks degenerate pairs."""
+
+    name: str
+    shape: str
+    v: SpaceRow
+    u: SpaceRow
+    note: str
+
+
+@dataclass(frozen=True)
+class DetailRow:
+    """What the leading directions of one projection are like: medians over layers, as text."""
+
+    name: str
+    stable_rank: str
+    participation_v: str
+    participation_u: str
+    top_v: str
+    top_u: str
+    lag: str
+    bound: str
+    wa_v: str
+    wa_u: str
+    effective_rank: str
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number in so many decimals, or the mark for a missing one."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def printable(text: str) -> str:
+    """Text from outside without control characters, which could rewrite a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 90.9 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 0.8 s, 42 s, 3 min 5 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def rows(report: Report) -> Iterator[ProjectionRow]:
+    """The main table."""
+    for name, found in report.projections.items():
+        degenerate = sum(pair.degenerate for pair in found.pairs)
+        yield ProjectionRow(
+            name=name,
+            shape=f"{found.shape[0]} x {found.shape[1]}",
+            v=_space(found, "v"),
+            u=_space(found, "u"),
+            note=f"{degenerate} of {len(found.pairs)} pairs degenerate" if degenerate else "",
+        )
+
+
+def _space(found: ProjectionReport, space: str) -> SpaceRow:
+    continuity = getattr(found.continuity, f"{space}1")
+    return SpaceRow(
+        continuity=number(continuity, 4),
+        null=number(getattr(found.null, space), 3),
+        evr=number(getattr(found.evr3, space), 2),
+        chance=number(getattr(found.evr3_null, space), 2),
+        share=continuity,
+        facing=found.facing in (space, "both"),
+    )
+
+
+def details(report: Report) -> Iterator[DetailRow]:
+    """The second table."""
+    for name, found in report.projections.items():
+        yield DetailRow(
+            name=name,
+            stable_rank=number(_median(found.stable_rank), 1),
+            participation_v=number(_median(found.participation.v), 0),
+            participation_u=number(_median(found.participation.u), 0),
+            top_v=top_channel(found.top.v),
+            top_u=top_channel(found.top.u),
+            lag=_lag_ends(found),
+            bound=_worst_bound(found),
+            wa_v=number(found.wa.v if found.wa else None, 4),
+            wa_u=number(found.wa.u if found.wa else None, 4),
+            effective_rank=number(_median(found.effective_rank or ()), 1),
+        )
+
+
+def top_channel(tops: Sequence[tuple[tuple[int, float], ...]]) -> str:
+    """The coordinate that most layers' leading vector is largest in, and in how many layers: `137 in 5/6`."""
+    firsts = [top[0][0] for top in tops if top]
+    if not firsts:
+        return MISSING
+    channel = max(sorted(set(firsts)), key=firsts.count)
+    return f"{channel} in {firsts.count(channel)}/{len(firsts)}"
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _lag_ends(found: ProjectionReport) -> str:
+    """The lag profile of the facing space at both its ends: from adjacent layers to first and last."""
+    profile = [value for value in (found.lag.u if found.facing == "u" else found.lag.v) if value is not None]
+    return f"{profile[0]:.2f} to {profile[-1]:.2f}" if profile else MISSING
+
+
+def _worst_bound(found: ProjectionReport) -> str:
+    bounds = [bound for pair in found.pairs for bound in (pair.bound_v1, pair.bound_u1) if bound is not None]
+    return f"{max(bounds):.0e}" if bounds else MISSING
+
+
+def provenance(report: Report) -> Iterator[tuple[str, str]]:
+    """Where the numbers come from, as (what, value), fit to print."""
+    for what, value in _provenance(report):
+        yield what, printable(value)
+
+
+def _provenance(report: Report) -> Iterator[tuple[str, str]]:
+    model, settings, origin = report.model, report.settings, report.provenance
+    yield "model", model.id + (f" at {model.revision}" if model.revision else "")
+    yield "family", model.family + (f" (model_type {model.model_type})" if model.model_type else "")
+    yield "size", f"{model.layers} layers, hidden size {model.hidden_size or 'unknown'}"
+    yield (
+        "stored as",
+        f"{', '.join(model.stored_dtypes)}, computed in {settings.compute_dtype} on {origin.device_name}",
+    )
+    weights = "norm gains folded into readers" if settings.fold_norm else "raw"
+    method = "exact path, whole spectrum" if settings.full else f"{settings.k} leading triplets"
+    chosen = "".join(
+        f", {label} {value}"
+        for label, value in (("layers", settings.layers), ("only", ", ".join(settings.only or ())))
+        if value
+    )
+    yield "settings", f"weights {weights}, {method}{chosen}"
+    ignored = ", ".join(f"{count} {rule}" for rule, count in report.coverage.ignored.items())
+    yield (
+        "tensors",
+        (
+            f"{report.coverage.audited} audited, ignored: {ignored or 'none'}, "
+            f"{len(report.coverage.unknown)} unknown"
+        ),
+    )
+    memory = f", {size(origin.peak_memory_bytes)} peak memory" if origin.peak_memory_bytes else ""
+    yield "work", f"{size(origin.bytes_read)} read in {duration(origin.wall_seconds)}{memory}"
+    yield (
+        "tool",
+        f"gcont-audit {origin.tool_version}, torch {origin.torch_version}, Python {origin.python_version}",
+    )
+    yield "started", origin.started
+    yield "command", origin.command
