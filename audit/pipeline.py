@@ -142,10 +142,13 @@ def _has_ties(sigma: Tensor) -> bool:
 
 
 def _settled(triplets: Triplets, dtype: torch.dtype) -> Triplets:
-    """The triplets on the CPU in the precision they are kept in, its rounding added to their bounds."""
-    v, u = triplets.v.cpu().to(dtype), triplets.u.cpu().to(dtype)
+    """The triplets on the CPU in the precision they are kept in, its rounding added to their bounds.
+
+    Copies, since a slice would keep a whole factorisation alive.
+    """
+    v, u = (vectors.to("cpu", dtype, copy=True) for vectors in (triplets.v, triplets.u))
     bound = (triplets.bound + torch.finfo(dtype).eps).clamp(max=1.0)
-    return Triplets(triplets.sigma, v, u, triplets.residual, bound)
+    return Triplets(triplets.sigma.clone(), v, u, triplets.residual, bound)
 
 
 def resolve_device(name: str) -> torch.device:

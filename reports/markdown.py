@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from reports.model import Report
 from reports.pattern import sentences
-from reports.view import LEGEND, MISSING, details, number, printable, provenance, rows, size
+from reports.view import LEGEND, MISSING, details, number, printable, provenance, rows, size, spectra
 
 
 def to_markdown(report: Report) -> str:
@@ -39,6 +39,8 @@ def _lines(report: Report) -> Iterator[str]:
     yield "## What the leading directions are like"
     yield ""
     yield from _detail_lines(report)
+    if report.settings.full:
+        yield from _spectrum_lines(report)
     if report.published is not None:
         yield from _published_lines(report)
     if report.findings:
@@ -61,39 +63,55 @@ def _facing(text: str, facing: bool) -> str:
     return f"**{text}**" if facing else text
 
 
+_DETAIL_HEADINGS = (
+    "", "stable rank", "spread of v1", "spread of u1",
+    "top channel of v1", "top channel of u1", "lag 1 to last", "error bound",
+)  # fmt: skip
+
+
 def _detail_lines(report: Report) -> Iterator[str]:
-    full = report.settings.full
-    headings = ["", "stable rank", "spread of v1", "spread of u1", "top channel of v1", "top channel of u1"]
-    headings += ["lag 1 to last", "error bound"] + (["WA v", "WA u", "effective rank"] if full else [])
     yield from _table(
-        headings,
+        _DETAIL_HEADINGS,
         (
-            [
-                f"**{row.name}**",
-                row.stable_rank,
-                row.participation_v,
-                row.participation_u,
-                row.top_v,
-                row.top_u,
-            ]
-            + [row.lag, row.bound]
-            + ([row.wa_v, row.wa_u, row.effective_rank] if full else [])
+            (
+                f"**{row.name}**", row.stable_rank, row.participation_v, row.participation_u,
+                row.top_v, row.top_u, row.lag, row.bound,
+            )
             for row in details(report)
+        ),
+    )  # fmt: skip
+    yield ""
+    yield (
+        "Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 "
+        "for a single channel, the dimension for all. Top channel: the coordinate most layers agree on. "
+        "Lag: mean |cos| in the facing space between adjacent layers, and between the first and the last. "
+        "Error bound: the largest by which any |cos| of v1 or u1 above may be off."
+    )
+
+
+def _spectrum_lines(report: Report) -> Iterator[str]:
+    yield from ("", "## The whole spectrum", "")
+    yield from _table(
+        ("", "WA v", "null", "WA u", "null", "effective rank", "of at most"),
+        (
+            (
+                f"**{row.name}**",
+                row.wa_v,
+                row.null_v,
+                row.wa_u,
+                row.null_u,
+                row.effective_rank,
+                row.largest_rank,
+            )
+            for row in spectra(report)
         ),
     )
     yield ""
     yield (
-        "Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 "
-        "for a single channel, the dimension for all alike. Top channel: the coordinate most layers agree on. "
-        "Lag: mean |cos| in the facing space between adjacent layers, and between the first and the last. "
-        "Error bound: the largest by which any |cos| of v1 or u1 above may be off."
+        "WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier layer, the mean over adjacent pairs. "
+        "Effective rank: exp of the entropy of σ² / Σ σ² (σ², as in arXiv:2605.04971, where Roy and "
+        "Vetterli took σ), the median over layers."
     )
-    if full:
-        yield ""
-        yield (
-            "WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier layer. Effective rank: exp of the "
-            "entropy of σ² / Σ σ² (σ², as in arXiv:2605.04971, where Roy and Vetterli took σ)."
-        )
 
 
 def _published_lines(report: Report) -> Iterator[str]:
@@ -114,9 +132,13 @@ def _published_lines(report: Report) -> Iterator[str]:
     )
 
 
+_WORDS = ("", "file", "content")
+"""Headings of columns that hold words, which are set left; numbers are set right."""
+
+
 def _table(headings: Sequence[str], body: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(headings)} |"
-    yield f"|{'|'.join(':--' if not heading else '--:' for heading in headings)}|"
+    yield f"|{'|'.join(':--' if heading in _WORDS else '--:' for heading in headings)}|"
     for cells in body:
         yield f"| {' | '.join(cells)} |"
 

@@ -73,14 +73,18 @@ def _sentences(report: Report) -> Iterator[str]:
             yield f"Nothing is continuous in {words}."
     expected, unusual = _judge(report.projections)
     if expected:
-        yield f"As the paper expects (arXiv:2605.04971): {', '.join(expected)}."
+        judged = len(expected) + len({surprise.split()[0] for surprise in unusual})
+        yield (
+            f"{len(expected)} of {judged} projections are as the paper expects (arXiv:2605.04971): "
+            f"{', '.join(expected)}."
+        )
     for surprise in unusual:
         yield f"Unusual: {surprise}."
     degenerate = sum(pair.degenerate for found in report.projections.values() for pair in found.pairs)
     if degenerate:
         yield (
-            f"{degenerate} pairs are degenerate (sigma2 within 2% of sigma1): there v1 alone is not well "
-            "defined, and audit.json compares the leading planes."
+            f"Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined "
+            f"(marked *): {degenerate}. audit.json compares their leading planes."
         )
 
 

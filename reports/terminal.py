@@ -20,6 +20,7 @@ from reports.view import (
     printable,
     provenance,
     rows,
+    spectra,
 )
 
 BAR = 7
@@ -45,6 +46,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         yield Padding(Text(sentence), (0, 1))
     yield Text()
     yield _detail_table(report)
+    if report.settings.full:
+        yield _spectrum_table(report)
     if report.published is not None:
         yield _published_table(report)
     if report.findings:
@@ -91,34 +94,43 @@ def _cells(row: SpaceRow) -> tuple[Text, Text, Text, Text]:
 
 
 def _detail_table(report: Report) -> Table:
-    full = report.settings.full
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold")
-    table.title = "What the leading directions are like (medians over layers)"
-    headings = [
-        "",
+    headings = (
         "stable\nrank",
         "spread\nof v1",
         "spread\nof u1",
         "top\nchannel v1",
         "lag 1\nto last",
         "error\nbound",
-    ]
-    headings += ["WA\nv", "WA\nu", "effective\nrank"] if full else []
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    )
+    table = _titled("What the leading directions are like (medians over layers)", headings)
     for row in details(report):
-        cells = [row.stable_rank, row.participation_v, row.participation_u, row.top_v, row.lag, row.bound]
-        cells += [row.wa_v, row.wa_u, row.effective_rank] if full else []
+        cells = (row.stable_rank, row.participation_v, row.participation_u, row.top_v, row.lag, row.bound)
         table.add_row(Text(row.name, style="bold"), *cells)
+    return table
+
+
+def _spectrum_table(report: Report) -> Table:
+    headings = ("WA v", "null", "WA u", "null", "effective rank", "of at most")
+    table = _titled("The whole spectrum (effective rank: median over layers)", headings)
+    for row in spectra(report):
+        cells = (row.wa_v, row.null_v, row.wa_u, row.null_u, row.effective_rank, row.largest_rank)
+        table.add_row(Text(row.name, style="bold"), *cells)
+    return table
+
+
+def _titled(title: str, headings: tuple[str, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold")
+    table.title = title
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
 def _published_table(report: Report) -> Table:
     assert report.published is not None
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold")
-    table.title = f"Beside what is published: {report.published.source}"
-    for heading in ("", "", "published", "ours", "difference"):
-        table.add_column(heading, justify="right" if heading else "left")
+    title = f"Beside what is published: {report.published.source}"
+    table = _titled(title, ("measure", "published", "ours", "difference"))
     for value in report.published.values:
         what = f"{'continuity' if value.metric == 'continuity' else 'EVR'} {value.space}1"
         difference = MISSING if value.difference is None else f"{value.difference:+.3f}"

@@ -52,9 +52,19 @@ class DetailRow:
     top_u: str
     lag: str
     bound: str
+
+
+@dataclass(frozen=True)
+class SpectrumRow:
+    """What the whole spectrum of one projection says, as text."""
+
+    name: str
     wa_v: str
+    null_v: str
     wa_u: str
+    null_u: str
     effective_rank: str
+    largest_rank: str
 
 
 def number(value: float | None, digits: int) -> str:
@@ -125,9 +135,20 @@ def details(report: Report) -> Iterator[DetailRow]:
             top_u=top_channel(found.top.u),
             lag=_lag_ends(found),
             bound=_worst_bound(found),
+        )
+
+
+def spectra(report: Report) -> Iterator[SpectrumRow]:
+    """The third table, of a --full report."""
+    for name, found in report.projections.items():
+        yield SpectrumRow(
+            name=name,
             wa_v=number(found.wa.v if found.wa else None, 4),
+            null_v=number(found.null.v, 3),
             wa_u=number(found.wa.u if found.wa else None, 4),
+            null_u=number(found.null.u, 3),
             effective_rank=number(_median(found.effective_rank or ()), 1),
+            largest_rank=str(min(found.shape)),
         )
 
 

@@ -1,6 +1,7 @@
 """Singular triplets of linear maps, with their error: fast where that suffices, exact where it does not."""
 
 import zlib
+from math import prod
 
 import torch
 
@@ -11,26 +12,31 @@ from audit.svd.triplets import Triplets
 
 __all__ = ["ANGLE_TARGET", "Factorisation", "Triplets", "factorise", "leading", "leading_of"]
 
-ANGLE_TARGET = 2.5e-5
-"""The bound on the sine of each leading vector's angle that Lanczos works towards."""
+ANGLE_TARGET = 4e-5
+"""The bound on the sine of each leading vector's angle that Lanczos works towards; two keep |cos| to 1e-4."""
+
+SMALL = 2**20
+"""Entries up to which float64 from the start is cheaper than finding out that float32 did not suffice."""
 
 
 def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
     """The k leading singular triplets of a finite, non-zero map, each with its error bound.
 
-    Lanczos in the map's own precision, from a start block seeded by `name`; once more in float64 from
-    there where rounding left a bound above ANGLE_TARGET; the exact path where Lanczos does not converge.
-    Fewer than k come back from a map with a smaller side than k.
+    Lanczos in the map's own precision (float64 for small maps), from a start block seeded by `name`; once
+    more in float64 from there where rounding left a bound above ANGLE_TARGET; the exact path where Lanczos
+    does not converge. Fewer than k come back from a map with a smaller side than k.
     """
     if linear_map.shape[1] > linear_map.shape[0]:
         swapped = leading(linear_map.transposed, k, name)
         return Triplets(swapped.sigma, swapped.u, swapped.v, swapped.residual, swapped.bound)
+    if prod(linear_map.shape) <= SMALL:
+        linear_map = linear_map.double()
     width = min(k + 2, linear_map.shape[1])
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     start = torch.randn(width, linear_map.shape[1], generator=generator, dtype=torch.float64)
     start = start.to(linear_map.device, linear_map.dtype)
     found = leading_triplets(linear_map, start, k, ANGLE_TARGET, generator)
-    if found is not None and bool((found.bound <= ANGLE_TARGET).all()):
+    if found is not None and (linear_map.dtype == torch.float64 or bool((found.bound <= ANGLE_TARGET).all())):
         return found
     precise = linear_map.double()
     if found is not None:
