@@ -160,9 +160,9 @@ class Product:
         return self.right.rmatmul(self.left.rmatmul(rows))
 
     def frobenius_squared(self) -> float:
-        """Tr(L^T L . R R^T), from the two r x r Gram matrices, in float64."""
-        left, right = self.left.double().weight, self.right.double().weight
-        return float(((left.T @ left) * (right @ right.T)).sum().clamp(min=0))
+        """Tr(L^T L . R R^T), from the two r x r Gram matrices."""
+        left, right = self.left.weight, self.right.weight
+        return float(((left.T @ left) * (right @ right.T)).sum(dim=1).double().sum().clamp(min=0))
 
     def peak(self) -> float:
         """An upper bound of the order of its entries."""

@@ -54,6 +54,7 @@ def write_folder(audit: Audit, folder: Path) -> None:
             (fresh / "audit.json").write_text(to_json(audit.report), encoding="utf-8")
             (fresh / "report.md").write_text(to_markdown(audit.report), encoding="utf-8")
             save_file(_vectors(audit), fresh / "vectors.safetensors", metadata=_metadata(audit))
+            (fresh / "vectors.safetensors").chmod(0o644)
             _replace(folder, fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)

@@ -1,5 +1,7 @@
 """The command line: one file a command; `gcont-audit MODEL` means `gcont-audit audit MODEL`."""
 
+import io
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -100,4 +102,9 @@ for command in (demo, plan, families, models, schema):
 
 def main() -> None:
     """The entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal without Unicode gets question marks, not a crash
     app()

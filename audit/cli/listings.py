@@ -36,12 +36,10 @@ def families(json: AsJson = False) -> None:
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in ("family", "model types", "projections", "what it is"):
+        for heading in ("family", "model types", "what it is"):
             table.add_column(heading)
         for family in known():
-            table.add_row(
-                family.name, ", ".join(family.model_types), " ".join(family.declared), family.summary
-            )
+            table.add_row(family.name, ", ".join(family.model_types), family.summary)
         show(table)
 
 

@@ -67,15 +67,15 @@ class Talk:
 
 
 def show(renderable: "RenderableType") -> None:
-    """Print a result on stdout, as wide as the terminal, 100 columns at most where nobody looks."""
+    """Print a result on stdout, as wide as the terminal, or 80 columns into a pipe."""
     console().print(renderable)
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A rich console that respects NO_COLOR and pipes."""
+    """A rich console that respects NO_COLOR and pipes, and takes no text for markup."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, highlight=False, markup=False)
 
 
 def _one_line(text: str) -> str:
