@@ -7,13 +7,10 @@ import torch
 
 from audit.linear_map import LinearMap
 from audit.svd.exact import Factorisation, factorise, leading_of
-from audit.svd.lanczos import leading_triplets
+from audit.svd.lanczos import ANGLE_TARGET, leading_triplets
 from audit.svd.triplets import Triplets
 
 __all__ = ["ANGLE_TARGET", "Factorisation", "Triplets", "factorise", "leading", "leading_of"]
-
-ANGLE_TARGET = 4e-5
-"""The bound on the sine of each leading vector's angle that Lanczos works towards; two keep |cos| to 1e-4."""
 
 SMALL = 2**20
 """Entries up to which float64 from the start is cheaper than finding out that float32 did not suffice."""
@@ -34,12 +31,15 @@ def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
     width = min(k + 2, linear_map.shape[1])
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     start = torch.randn(width, linear_map.shape[1], generator=generator, dtype=torch.float64)
-    start = start.to(linear_map.device, linear_map.dtype)
-    found = leading_triplets(linear_map, start, k, ANGLE_TARGET, generator)
-    if found is not None and (linear_map.dtype == torch.float64 or bool((found.bound <= ANGLE_TARGET).all())):
-        return found
+    found = leading_triplets(linear_map, start.to(linear_map.device, linear_map.dtype), k, generator)
+    if found is not None and (linear_map.dtype == torch.float64 or _good(found.triplets)):
+        return found.triplets
     precise = linear_map.double()
     if found is not None:
-        start = torch.cat([found.v, start[len(found.v) :]]).to(precise.device, torch.float64)
-        found = leading_triplets(precise, start, k, ANGLE_TARGET, generator)
-    return found if found is not None else leading_of(factorise(precise), precise, k)
+        start = found.block.to(precise.device, torch.float64)
+        found = leading_triplets(precise, start, k, generator, found.next_sigma)
+    return found.triplets if found is not None else leading_of(factorise(precise), precise, k)
+
+
+def _good(triplets: Triplets) -> bool:
+    return bool((triplets.bound <= ANGLE_TARGET).all())

@@ -14,6 +14,9 @@ from torch import Tensor
 from audit.linear_map import LinearMap
 from audit.svd.triplets import Triplets, certify, sine_bound
 
+ANGLE_TARGET = 4e-5
+"""The bound on the sine of each leading vector's angle that is worked towards; two keep |cos| to 1e-4."""
+
 MAX_BASIS = 640
 """Basis vectors after which the exact path is the cheaper one."""
 
@@ -26,6 +29,19 @@ class Ritz:
     residual: Tensor
     v: Tensor
     u: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Leaders:
+    """Certified triplets, and what a finer run can start from.
+
+    `block` [b, in] are the leading Ritz vectors, more of them than triplets; `next_sigma` is the upper
+    estimate of the first singular value left out that the bounds rest on.
+    """
+
+    triplets: Triplets
+    block: Tensor
+    next_sigma: float
 
 
 class Basis:
@@ -90,12 +106,13 @@ class Basis:
 
 
 def leading_triplets(
-    linear_map: LinearMap, start: Tensor, k: int, target: float, generator: torch.Generator
-) -> Triplets | None:
+    linear_map: LinearMap, start: Tensor, k: int, generator: torch.Generator, next_sigma: float = 0.0
+) -> Leaders | None:
     """The k leading triplets, started from the rows of `start` [b, in] with b > k; None if not converged.
 
-    Converged means: each angle's sine is bounded by `target`, or the residual has reached rounding.
-    Needs in <= out; a map the other way round goes in transposed.
+    Converged means: each angle's sine is bounded by ANGLE_TARGET, or the residual has reached rounding.
+    `next_sigma` is an earlier run's estimate, which this one may raise but not lower. Needs in <= out; a
+    map the other way round goes in transposed.
     """
     out_dim, in_dim = linear_map.shape
     right, left = Basis(in_dim, linear_map, generator), Basis(out_dim, linear_map, generator)
@@ -112,8 +129,8 @@ def leading_triplets(
         if passes >= next_look or complete or spent:
             next_look = max(passes + 1, int(1.15 * passes))
             ritz = _look(rows_of_b, left.filled, coefficients[:, previous:].double().cpu())
-            if complete or _converged(ritz, k, target, linear_map.dtype):
-                return _lift(linear_map, ritz, right.rows[:previous], left.rows, k)
+            if complete or _converged(ritz, k, linear_map.dtype):
+                return _lift(linear_map, ritz, (right.rows[:previous], left.rows), k, len(start), next_sigma)
             if spent:
                 return None
 
@@ -126,20 +143,23 @@ def _look(rows_of_b: list[Tensor], width: int, outgoing: Tensor) -> Ritz:
     return Ritz(sigma, residual, x.T, yt)
 
 
-def _converged(ritz: Ritz, k: int, target: float, dtype: torch.dtype) -> bool:
+def _converged(ritz: Ritz, k: int, dtype: torch.dtype) -> bool:
     if len(ritz.sigma) <= k:
         return False
     sigma, residual = ritz.sigma, ritz.residual
     floor = 4 * torch.finfo(dtype).eps * sigma[0]
     below = sigma[:k] - sigma[1 : k + 1] - residual[1 : k + 1]
     gap = torch.minimum(below, torch.cat([below[:1], sigma[: k - 1] - sigma[1:k]]))
-    return bool(((sine_bound(residual[:k], gap) <= target / 2) | (residual[:k] <= floor)).all())
+    return bool(((sine_bound(residual[:k], gap) <= ANGLE_TARGET / 2) | (residual[:k] <= floor)).all())
 
 
-def _lift(linear_map: LinearMap, ritz: Ritz, right: Tensor, left: Tensor, k: int) -> Triplets:
+def _lift(
+    linear_map: LinearMap, ritz: Ritz, bases: tuple[Tensor, Tensor], k: int, width: int, next_sigma: float
+) -> Leaders:
     """Ritz vectors in the full spaces, normalised, and certified on the map."""
-    k = min(k, len(ritz.sigma))
-    v = torch.nn.functional.normalize(ritz.v[:k].to(right) @ right, dim=1)
+    right, left = bases
+    block = torch.nn.functional.normalize(ritz.v[:width].to(right) @ right, dim=1)
     u = torch.nn.functional.normalize(ritz.u[:k].to(left) @ left, dim=1)
-    next_sigma = float(ritz.sigma[k] + ritz.residual[k]) if len(ritz.sigma) > k else 0.0
-    return certify(linear_map, ritz.sigma[:k], v, u, next_sigma)
+    if len(ritz.sigma) > k:
+        next_sigma = max(next_sigma, float(ritz.sigma[k] + ritz.residual[k]))
+    return Leaders(certify(linear_map, ritz.sigma[:k], block[:k], u, next_sigma), block, next_sigma)
