@@ -1,0 +1,132 @@
+"""Tiny random transformers models of every model type the registry knows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import transformers as hf
+from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+VOCABULARY = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+LAYERS = {"num_hidden_layers": 3}
+DECODER = LAYERS | {
+    "hidden_size": 24,
+    "intermediate_size": 44,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+"""No two of hidden, ffn, query and key-value widths agree: 24, 44, 48 and 16."""
+ENCODER = LAYERS | {"hidden_size": 24, "intermediate_size": 44, "num_attention_heads": 3}
+ENCODER |= {"max_position_embeddings": 16}
+GPT2 = {"n_layer": 3, "n_embd": 24, "n_inner": 44, "n_head": 3, "n_positions": 16}
+NEOX = LAYERS | {"hidden_size": 48, "intermediate_size": 100, "num_attention_heads": 6}
+FALCON = LAYERS | {"hidden_size": 48, "ffn_hidden_size": 100, "num_attention_heads": 6}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A model to build, and what its source code says of it.
+
+    `norm` is the norm whose output attention and the feed-forward block read; `residual_scale` is what
+    a block's output is multiplied with before it joins the residual stream.
+    """
+
+    model: type[hf.PreTrainedModel]
+    config: Callable[[], hf.PreTrainedConfig]
+    kv_heads: int = 2
+    norm: Literal["rms", "layer"] | None = "rms"
+    residual_scale: float = 1.0
+
+    def build(self) -> hf.PreTrainedModel:
+        """The model, every parameter random: gains and biases around 1, matrices around 0."""
+        torch.manual_seed(0)
+        model = self.model(self.config()).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() == 1:
+                    parameter.uniform_(0.5, 1.5)
+                else:
+                    parameter.normal_(0, 0.1)
+        return model
+
+
+def _tiny(
+    model: type[hf.PreTrainedModel],
+    config: type[hf.PreTrainedConfig],
+    sizes: Mapping[str, Any],
+    *,
+    kv_heads: int = 2,
+    norm: Literal["rms", "layer"] | None = "rms",
+    residual_scale: float = 1.0,
+    **settings: Any,
+) -> Tiny:
+    return Tiny(model, lambda: config(**VOCABULARY, **(sizes | settings)), kv_heads, norm, residual_scale)
+
+
+def _falcon(kv_heads: int, **settings: Any) -> Tiny:
+    return _tiny(hf.FalconForCausalLM, hf.FalconConfig, FALCON, kv_heads=kv_heads, norm="layer", **settings)
+
+
+def gemma3_with_vision(text: Mapping[str, Any] = DECODER) -> hf.Gemma3Config:
+    """A Gemma 3 config of a text model with these settings and a vision tower."""
+    vision = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"model_type": "siglip_vision_model", "image_size": 8, "patch_size": 4}
+    return hf.Gemma3Config(
+        text_config=VOCABULARY | text,
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        boi_token_index=29,
+        eoi_token_index=30,
+        image_token_index=31,
+    )
+
+
+def _uncapped(*args: Any, softcap: float, **kwargs: Any) -> tuple[Tensor, None]:
+    """Attention without Gemma 2's cap on the scores, which SDPA cannot apply, and one token does not feel."""
+    return sdpa_attention_forward(*args, **kwargs)
+
+
+hf.AttentionInterface.register("uncapped", _uncapped)
+
+TINY: Mapping[str, Tiny] = {
+    "llama": _tiny(hf.LlamaForCausalLM, hf.LlamaConfig, DECODER),
+    "llama, biased": _tiny(hf.LlamaForCausalLM, hf.LlamaConfig, DECODER, attention_bias=True, mlp_bias=True),
+    "mistral, 11 layers": _tiny(hf.MistralForCausalLM, hf.MistralConfig, DECODER, num_hidden_layers=11),
+    "qwen2": _tiny(hf.Qwen2ForCausalLM, hf.Qwen2Config, DECODER),
+    "qwen3": _tiny(hf.Qwen3ForCausalLM, hf.Qwen3Config, DECODER),
+    "smollm3": _tiny(hf.SmolLM3ForCausalLM, hf.SmolLM3Config, DECODER, no_rope_layers=[1, 0, 1]),
+    "granite": _tiny(
+        hf.GraniteForCausalLM,
+        hf.GraniteConfig,
+        DECODER,
+        residual_scale=0.22,
+        residual_multiplier=0.22,
+        embedding_multiplier=12.0,
+        attention_multiplier=0.0078125,
+        logits_scaling=8.0,
+    ),
+    "gemma": _tiny(hf.GemmaForCausalLM, hf.GemmaConfig, DECODER),
+    "gemma2": _tiny(hf.Gemma2ForCausalLM, hf.Gemma2Config, DECODER, attn_implementation="uncapped"),
+    "gemma3_text": _tiny(hf.Gemma3ForCausalLM, hf.Gemma3TextConfig, DECODER, sliding_window_pattern=2),
+    "gemma3": Tiny(hf.Gemma3ForConditionalGeneration, gemma3_with_vision),
+    "olmo2": _tiny(hf.Olmo2ForCausalLM, hf.Olmo2Config, DECODER, norm=None),
+    "exaone4": _tiny(hf.Exaone4ForCausalLM, hf.Exaone4Config, DECODER, norm=None, sliding_window_pattern=2),
+    "phi3": _tiny(hf.Phi3ForCausalLM, hf.Phi3Config, DECODER),
+    "gpt2": _tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer"),
+    "gpt2, square": _tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer", n_inner=24),
+    "gpt_neox": _tiny(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer"),
+    "gpt_neox, sequential": _tiny(
+        hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer", use_parallel_residual=False
+    ),
+    "falcon 40B": _falcon(2, new_decoder_architecture=True, num_kv_heads=2),
+    "falcon 11B": _falcon(2, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1),
+    "falcon 7B": _falcon(1, multi_query=True),
+    "falcon RW": _falcon(6, multi_query=False, parallel_attn=False, alibi=True, bias=True),
+    "bert": _tiny(hf.BertForMaskedLM, hf.BertConfig, ENCODER, kv_heads=3, norm=None),
+    "roberta": _tiny(hf.RobertaForMaskedLM, hf.RobertaConfig, ENCODER, kv_heads=3, norm=None),
+    "xlm-roberta": _tiny(hf.XLMRobertaForMaskedLM, hf.XLMRobertaConfig, ENCODER, kv_heads=3, norm=None),
+    "camembert": _tiny(hf.CamembertForMaskedLM, hf.CamembertConfig, ENCODER, kv_heads=3, norm=None),
+}
