@@ -18,7 +18,7 @@ gate:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto
 
 bench: .venv/installed-dev
 	.venv/bin/python tests/benchmarks/demo_speed.py

@@ -90,7 +90,7 @@ def _settings(plan: AuditPlan, device: str, dtype: str) -> Settings:
         full=options.full,
         fold_norm=options.fold_norm,
         layers=format_layers(options.layers),
-        only=tuple(name.value for name in options.only) if options.only else None,
+        only=tuple(name.value for name in options.projections) if options.projections else None,
         k=options.k,
         device=device,
         compute_dtype=dtype,

@@ -12,8 +12,8 @@ from registry import Projection
 class AuditOptions:
     """One audit's settings; the defaults are the paper's.
 
-    `layers` selects by Python slice, `only` by projection; `k` is how many leading triplets are kept;
-    `family` and `family_file` override what config.json says.
+    `layers` selects by Python slice, `only` by projection (their names will do); `k` is how many leading
+    triplets are kept; `family` and `family_file` override what config.json says.
     """
 
     revision: str | None = None
@@ -21,15 +21,22 @@ class AuditOptions:
     full: bool = False
     fold_norm: bool = False
     layers: slice | None = None
-    only: tuple[Projection, ...] | None = None
+    only: tuple[Projection | str, ...] | None = None
     k: int = 2
     family: str | None = None
     family_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a k that gives no continuity."""
+        """Refuse a k that gives no continuity; take projections by name too."""
         if not 2 <= self.k <= 64:
             raise SelectionError(f"k is {self.k}", "choose 2 to 64 leading vectors")
+        if self.only is not None:
+            object.__setattr__(self, "only", parse_only(",".join(self.only)))
+
+    @property
+    def projections(self) -> tuple[Projection, ...] | None:
+        """`only`, as projections in their usual order."""
+        return None if self.only is None else tuple(Projection(name) for name in self.only)
 
     @property
     def family_path(self) -> Path | None:

@@ -8,21 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from audit.audit import Audit
+from audit.checkpoint import local_path
 from audit.errors import OutputError
 from reports.document import to_json
 from reports.markdown import to_markdown
 
 DEFAULT_ROOT = "gcont-reports"
 
+WRITTEN = ("audit.json", "report.md", "vectors.safetensors", "figures")
+"""All that a report's folder holds; one with anything else in it is left alone."""
+
 
 def default_folder(model: str) -> Path:
     """gcont-reports/org--name for a Hub id, gcont-reports/name for a local path."""
-    path = Path(model).expanduser()
-    if not path.exists():
+    path = local_path(model)
+    if path is None:
         return Path(DEFAULT_ROOT) / model.replace("/", "--")
     path = path.resolve()
     name = path.name if path.is_dir() or path.stem != "model" else path.parent.name
@@ -34,20 +39,23 @@ def check_folder(folder: Path) -> None:
 
     An existing folder is replaced only if it is empty or holds a report.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file", "name a folder with --out")
     with _writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file", "name a folder with --out")
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise OutputError(f"{folder} is the working folder or above it", "name another with --out")
         if folder.is_dir() and any(folder.iterdir()) and not _is_report(folder):
             raise OutputError(
                 f"{folder} holds something other than a report", "name another folder with --out"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.rmdir(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        above = next(parent for parent in folder.absolute().parents if parent.exists())
+        os.rmdir(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=above))
 
 
 def write_folder(audit: Audit, folder: Path) -> None:
     """Write the report beside its place, then move it there in one step; raises OutputError."""
     with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             fresh.chmod(0o755)
@@ -65,17 +73,20 @@ def _replace(folder: Path, fresh: Path) -> None:
         fresh.rename(folder)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    folder.rename(old / "old")
     try:
-        fresh.rename(folder)
-    except OSError:
-        (old / "old").rename(folder)
-        raise
+        folder.rename(old / "old")
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            (old / "old").rename(folder)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_report(folder: Path) -> bool:
+    if any(entry.name not in WRITTEN for entry in folder.iterdir()):
+        return False
     try:
         text = (folder / "audit.json").read_text(encoding="utf-8")
         return str(json.loads(text).get("schema", "")).startswith("gcont-audit/")
@@ -107,8 +118,8 @@ def _metadata(audit: Audit) -> dict[str, str]:
 def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise OutputError(
             f"{folder} cannot be written: {reason}", "name another folder with --out"
         ) from error

@@ -95,7 +95,7 @@ def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
     """
     layout = _understand(checkpoint, options)
     layers = _select_layers(layout, options)
-    wanted = options.only or tuple(Projection)
+    wanted = options.projections or tuple(Projection)
     projections = tuple(
         projection for projection in wanted if any(_has(layout, layer, projection) for layer in layers)
     )
@@ -146,6 +146,10 @@ def _understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
     found = match(checkpoint.shapes, checkpoint.config, known, chosen)
     match found:
         case Contradiction(reason):
+            if method := quantisation(checkpoint.config):
+                raise UnsupportedDtypeError(
+                    f"{checkpoint.id} is quantised ({method}): {reason}", "audit the unquantised model"
+                )
             raise ConfigError(f"{checkpoint.id}: {reason}", "check that config.json belongs to these weights")
         case Miss(reason, nearest):
             quantised = quantisation(checkpoint.config)
@@ -155,7 +159,8 @@ def _understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
                 )
             near = f"nearest: {', '.join(nearest)}; " if nearest else ""
             raise UnknownFamilyError(
-                f"{checkpoint.id}: {reason}", f"{near}declare it in a TOML file and pass --family-file"
+                f"{checkpoint.id}: {reason}",
+                f"{near}pass --family NAME if one of them is right, or declare it and pass --family-file",
             )
         case Layout():
             return found

@@ -61,12 +61,14 @@ class Fused:
     """Several projections in one tensor.
 
     After orientation to [out, in] the rows are `repeat` equal groups, each holding a share of every part
-    in `order`. A part that is no projection is written "-".
+    in `order`. A part that is no projection is written "-". Q, K and V are as high as config.json's heads
+    make them, unless `equal` says that all parts are equally high; Gate and Up always are.
     """
 
     tensor: str
     order: tuple[Projection | Literal["-"], ...]
     repeat: Repeat = "once"
+    equal: bool = False
     stored: Stored | None = None
 
 
@@ -151,7 +153,7 @@ def parse_family(text: str, origin: str) -> Family:
     """
     try:
         return _family.validate_python(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise FamilyFileError(f"{origin}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise FamilyFileError(f"{origin}: {_first_complaint(error)}") from error
@@ -179,7 +181,11 @@ def _first_complaint(error: ValidationError) -> str:
     # An unknown key is the likeliest slip; among a union's branches the deepest got furthest.
     complaint = max(
         error.errors(include_url=False),
-        key=lambda one: (one["type"] == "unexpected_keyword_argument", len(one["loc"])),
+        key=lambda one: (
+            one["type"] == "unexpected_keyword_argument",
+            one["type"] == "value_error",
+            len(one["loc"]),
+        ),
     )
     keys = [str(part) for part in complaint["loc"] if not _is_branch(str(part))]
     place = ".".join(keys)

@@ -6,11 +6,11 @@ agree with it. Every tensor ends up as a projection, ignored by a named rule, or
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from registry.config import ConfigError, Dimensions, dimensions, model_types
+from registry.config import MAX_LAYERS, ConfigError, Dimensions, dimensions, model_types
 from registry.family import Family, Fused, Norms
 from registry.layout import Contradiction, Heads, LayerLayout, Layout, Miss, NormSlot, Rows, Slot
 from registry.projection import Projection
@@ -25,6 +25,10 @@ class _MismatchError(Exception):
     """A tensor whose shape disagrees with the declaration and the config."""
 
 
+class _UnknowableError(Exception):
+    """A tensor that cannot be split without a config that is not there."""
+
+
 def match(
     shapes: Shapes, config: Mapping[str, Any] | None, families: Sequence[Family], chosen: str | None = None
 ) -> Layout | Miss | Contradiction:
@@ -33,14 +37,25 @@ def match(
     `chosen` names the family outright. Otherwise the config's model_type decides, and without a config
     the names do, if just one family explains them best.
     """
-    tensors = {_WRAPPERS.sub("", name): name for name in shapes}
+    tensors = _unwrapped(shapes)
     found = _choose(tensors, config, families, chosen)
     if isinstance(found, Miss):
         return found
     try:
         return _lay_out(found, tensors, shapes, config)
+    except _UnknowableError as error:
+        return Miss(str(error))
     except (_MismatchError, ConfigError) as error:
         return Contradiction(str(error))
+
+
+def _unwrapped(shapes: Shapes) -> dict[str, str]:
+    """Bare name to full name, wrappers' prefixes taken off; where two would meet, one keeps its own."""
+    tensors: dict[str, str] = {}
+    for name in shapes:
+        bare = _WRAPPERS.sub("", name)
+        tensors[name if bare in shapes or bare in tensors else bare] = name
+    return tensors
 
 
 def _choose(
@@ -114,7 +129,8 @@ def nearest(model_type: str, tensors: Iterable[str], families: Sequence[Family])
         lacks = f"no tensor ends in {missing[0]}" if missing else "all its tensors are here"
         ranked.append((share, alike, f"{family.name} ({lacks})"))
     ranked.sort(reverse=True)
-    return tuple(text for share, alike, text in ranked[:3] if share > 0 or alike > 0.6)
+    near = tuple(text for share, alike, text in ranked[:3] if share > 0 or alike > 0.6)
+    return near or tuple(text for _, _, text in ranked[:1])
 
 
 def _best_layers(family: Family, tensors: Iterable[str]) -> dict[int, dict[str, str]]:
@@ -144,6 +160,12 @@ def _lay_out(
         return Miss(f"the family {family.name} keeps its tensors as {wanted}, and none is named so")
     dims = dimensions(config, family.config)
     past_end = {i for i in local_layers if dims.layers is not None and i >= dims.layers}
+    if dims.layers is None and max(local_layers) >= MAX_LAYERS:
+        raise _MismatchError(f"there are tensors of layer {max(local_layers)}, more than any model has")
+    if len(past_end) == len(local_layers):
+        raise _MismatchError(
+            f"config.json gives {dims.layers} layers, and the first with tensors is {min(local_layers)}"
+        )
     layers = tuple(
         _lay_out_layer(family, index, {local: tensors[name] for local, name in local.items()}, shapes, dims)
         for index, local in sorted(local_layers.items())
@@ -167,7 +189,8 @@ def _lay_out(
     return Layout(
         family=family.name,
         model_type=next(model_types(config), None) if config else None,
-        hidden_size=dims.hidden or next(iter(layers[0].slots.values())).shape[1] if layers else dims.hidden,
+        hidden_size=dims.hidden
+        or next((slot.shape[1] for layer in layers for slot in layer.slots.values()), None),
         heads=_heads(dims),
         declared=family.declared,
         layers=layers,
@@ -216,12 +239,32 @@ def _lay_out_layer(
     for fused in family.fused:
         if fused.tensor in local:
             slots |= _split(fused, fused.stored or family.stored, local[fused.tensor], shapes, dims)
-    norms: dict[Literal["attention", "ffn"], NormSlot] = {}
-    if family.norms.attention and (name := _first(family.norms.attention.weight, local)):
-        norms["attention"] = NormSlot(name, family.norms.attention.kind, family.norms.attention.gain == "1+w")
-    if family.norms.ffn and (name := _first(family.norms.ffn.weight, local)):
-        norms["ffn"] = NormSlot(name, family.norms.ffn.kind, family.norms.ffn.gain == "1+w")
-    return LayerLayout(index, {name: slots[name] for name in Projection if name in slots}, norms)
+    _check_residual(slots, dims.hidden)
+    return LayerLayout(
+        index,
+        {name: slots[name] for name in Projection if name in slots},
+        dict(_norm_slots(family.norms, local)),
+    )
+
+
+def _check_residual(slots: Mapping[Projection, Slot], hidden: int | None) -> None:
+    """Readers read, and writers write, as many channels as the config says the residual stream has."""
+    for projection, slot in slots.items():
+        width = slot.shape[0] if projection.facing == "u" else slot.shape[1]
+        if hidden is not None and width != hidden:
+            verb = "writes" if projection.facing == "u" else "reads"
+            raise _MismatchError(
+                f"{slot.tensor} {verb} {width} channels as {projection}, where config.json has {hidden}"
+            )
+
+
+def _norm_slots(
+    norms: Norms, local: Mapping[str, str]
+) -> Iterator[tuple[Literal["attention", "ffn"], NormSlot]]:
+    if norms.attention and (name := _first(norms.attention.weight, local)):
+        yield "attention", NormSlot(name, norms.attention.kind, norms.attention.gain == "1+w")
+    if norms.ffn and (name := _first(norms.ffn.weight, local)):
+        yield "ffn", NormSlot(name, norms.ffn.kind, norms.ffn.gain == "1+w")
 
 
 def _first(candidates: Sequence[str], local: Mapping[str, str]) -> str | None:
@@ -269,7 +312,7 @@ def _groups(fused: Fused, name: str, dims: Dimensions) -> int:
 
 def _heights(fused: Fused, rows: int, name: str, dims: Dimensions) -> list[int]:
     """Rows of each part: heads times their width for attention, equal shares for a feed-forward pair."""
-    if not {Projection.Q, Projection.K, Projection.V} & set(fused.order):
+    if fused.equal or not {Projection.Q, Projection.K, Projection.V} & set(fused.order):
         return [rows // len(fused.order)] * len(fused.order)
     width = _needed(dims.head_dim, "the head width", name)
     query = _needed(dims.heads, "heads", name) * width
@@ -279,5 +322,5 @@ def _heights(fused: Fused, rows: int, name: str, dims: Dimensions) -> list[int]:
 
 def _needed(value: int | None, what: str, name: str) -> int:
     if value is None:
-        raise _MismatchError(f"{name} is fused, and without config.json the number of {what} is unknown")
+        raise _UnknowableError(f"{name} is fused, and without config.json the number of {what} is unknown")
     return value

@@ -22,7 +22,7 @@ def to_json(report: Report) -> str:
     """The report as indented JSON, schema first; NaN and infinity cannot occur in it."""
     value = _adapter().dump_python(report, mode="json")
     ordered = {"schema": value.pop("schema"), **value}
-    return json.dumps(ordered, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(ordered, indent=1, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> Report:

@@ -455,7 +455,7 @@ def test_a_family_declared_wrongly_fails(name: str, saved: Callable[[str], Saved
 
 def test_an_orientation_that_cannot_be_is_refused(saved: Callable[[str], Saved], tmp_path: Path) -> None:
     control = Control("gpt2", "gpt2", (('stored = "in_out"\n', ""),), set())
-    with pytest.raises(ConfigError, match="rows"):
+    with pytest.raises(ConfigError, match=r"c_fc\.weight reads 44 channels as Up, where config\.json has 24"):
         plan_of(saved("gpt2").folder, family_file=control.write(tmp_path / "wrong.toml"))
 
 

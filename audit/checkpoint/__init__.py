@@ -12,7 +12,7 @@ from audit.checkpoint.reader import FLOAT_DTYPES, TensorReader
 from audit.errors import PathNotFoundError, UsageError
 
 __all__ = [
-    "FLOAT_DTYPES", "Checkpoint", "ShardFile", "StoredTensor", "TensorReader", "open_checkpoint"
+    "FLOAT_DTYPES", "Checkpoint", "ShardFile", "StoredTensor", "TensorReader", "local_path", "open_checkpoint"
 ]  # fmt: skip
 
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
@@ -24,8 +24,8 @@ def open_checkpoint(model: str, revision: str | None = None, *, headers_only: bo
     Raises PathNotFoundError for what is clearly a path and does not exist, UsageError for a revision of a
     local path, and what open_local and open_hub raise.
     """
-    path = Path(model).expanduser()
-    if path.exists():
+    path = local_path(model)
+    if path is not None:
         if revision is not None:
             raise UsageError(f"{model} is a local path, and --revision is for Hub models", "leave it out")
         shadowed = _HUB_ID.fullmatch(model) and "/" in model and path.is_dir()
@@ -36,6 +36,15 @@ def open_checkpoint(model: str, revision: str | None = None, *, headers_only: bo
     from audit.checkpoint.hub import open_hub
 
     return open_hub(model, revision, headers_only=headers_only)
+
+
+def local_path(model: str) -> Path | None:
+    """The file or folder a user means, None where there is none of that name."""
+    try:
+        path = Path(model).expanduser()
+        return path if model and path.exists() else None
+    except (OSError, RuntimeError):  # a name no file can have, or a home folder that nobody has
+        return None
 
 
 def _looks_like_path(model: str) -> bool:

@@ -99,6 +99,7 @@ def parse_header(text: bytes, file_size: int, name: str) -> dict[str, TensorEntr
 def _object(text: bytes, name: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        "".join(value if isinstance(value, dict) else ()).encode()  # half a surrogate pair is no name
     except (ValueError, RecursionError) as error:
         raise HeaderError(f"{name} has an unreadable safetensors header", str(error)[:200]) from error
     if not isinstance(value, dict):

@@ -235,7 +235,9 @@ def _our_error(error: BaseException, repo: str, revision: str | None) -> AuditEr
             page = re.sub("//[^/]*@", "//", f"{constants.ENDPOINT}/{repo}")
             return GatedRepoError(f"{repo} is gated", f"accept its terms at {page}, then {_LOGIN}")
         case hub_errors.RevisionNotFoundError():
-            return RepoNotFoundError(f"{repo} has no revision {revision}", "check --revision")
+            return RepoNotFoundError(
+                f"{repo} has no revision {revision or constants.DEFAULT_REVISION}", "check --revision"
+            )
         case hub_errors.RepositoryNotFoundError():
             return RepoNotFoundError(
                 f"there is no model {repo} on the Hub, or it is private", f"check the name, or {_LOGIN}"
@@ -265,11 +267,12 @@ def _our_error(error: BaseException, repo: str, revision: str | None) -> AuditEr
 def _refusal(status: int, at: str) -> AuditError:
     match status:
         case 401:
-            return AccessError(f"the Hub wants another token for {at} than it was given, if any", _LOGIN)
+            wanted = "another token" if huggingface_hub.get_token() else "a token"
+            return AccessError(f"the Hub wants {wanted} for {at}", _LOGIN)
         case 403:
-            return AccessError(f"the Hub refuses access to {at}", f"{_LOGIN} with a token that may read it")
+            return AccessError(f"the Hub refuses access to {at}", f"use a token that may read it: {_LOGIN}")
         case 429:
-            return NetworkError("the Hub has had too many requests from here", f"wait a little, or {_LOGIN}")
+            return NetworkError(f"the Hub has too many requests to answer for {at}", f"wait, or {_LOGIN}")
         case _:
             return NetworkError(f"the Hub answered {status} for {at}", "try again later")
 

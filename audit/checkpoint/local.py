@@ -46,9 +46,10 @@ def assemble(
     tensors: dict[str, StoredTensor] = {}
     for name in names:
         path = folder / name
+        entries = read_header(path)
         shard = ShardFile(name, path.stat().st_size, path, etag(path))
         shards.append(shard)
-        add_tensors(tensors, shard, read_header(path))
+        add_tensors(tensors, shard, entries)
     check_index(folder / files.INDEX, tensors, {shard.name for shard in shards})
     return Checkpoint(model_id, source, revision, read_config(folder), tuple(shards), tensors, notes)
 

@@ -39,12 +39,13 @@ class DefaultGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command's name before a line that starts with a model or one of its options."""
+        args = args or ["--help"]
         own = {
             option
             for parameter in self.get_params(ctx)
             for option in (*parameter.opts, *parameter.secondary_opts)
         }
-        if args and args[0] not in self.commands and args[0].split("=")[0] not in own:
+        if args[0] not in self.commands and args[0].split("=")[0] not in own:
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 
@@ -68,7 +69,6 @@ app = typer.Typer(
     help=HELP,
     epilog=EPILOG,
     rich_markup_mode="rich",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
@@ -104,7 +104,14 @@ def main() -> None:
     """The entry point of the console script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal without Unicode gets question marks, not a crash
-    app()
+            # a terminal without Unicode gets question marks, not a crash
+            stream.reconfigure(errors="replace")
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        # what typer raises for a line it cannot parse, and does not export: it has a message and an exit code
+        if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+            raise
+        print(f"error: {error.format_message()}: see `gcont-audit --help`", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)

@@ -102,9 +102,10 @@ def show_report(report: "Report", format: o.Format, written: str, talk: Talk) ->
     match format:
         case o.Format.TABLE:
             from reports.terminal import to_terminal
+            from reports.view import printable
 
             show(to_terminal(report))
-            typer.echo(f"\nWritten to {written}")
+            typer.echo(f"\nWritten to {printable(written)}")
         case o.Format.MARKDOWN:
             from reports.markdown import to_markdown
 

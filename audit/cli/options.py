@@ -103,6 +103,7 @@ Out = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Short for --format json.", rich_help_panel=OUTPUT)
 ]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.", rich_help_panel=OUTPUT)]
 StdoutFormat = Annotated[
     Format, typer.Option("--format", help="What to print on stdout.", rich_help_panel=OUTPUT)
 ]

@@ -24,7 +24,7 @@ def plan(
     layers: o.Layers = None,
     only: o.Only = None,
     fold_norm: o.FoldNorm = False,
-    json: o.Json = False,
+    json: o.AsJson = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = 0,
 ) -> None:

@@ -68,7 +68,12 @@ class Talk:
 
 def show(renderable: "RenderableType") -> None:
     """Print a result on stdout, as wide as the terminal, or 80 columns into a pipe."""
-    console().print(renderable)
+    drawing = console()
+    with drawing.capture() as drawn:
+        drawing.print(renderable)
+    # not by rich, which ends the program with code 1 where nobody reads on
+    sys.stdout.write(drawn.get())
+    sys.stdout.flush()
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -30,7 +30,9 @@ def weights_folder() -> Path:
 def read(folder: Path) -> list[torch.Tensor]:
     """The 36 matrices, copied out of the file."""
     stored = load_file(folder / "model.safetensors")
-    return [tensor.clone() for name, tensor in stored.items() if name.startswith("encoder") and tensor.ndim == 2]
+    return [
+        tensor.clone() for name, tensor in stored.items() if name.startswith("encoder") and tensor.ndim == 2
+    ]
 
 
 def naive(folder: Path) -> None:

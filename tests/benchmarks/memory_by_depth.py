@@ -74,9 +74,19 @@ def main() -> None:
             peaks = {}
             for layers in (4, 32):
                 out = f"{place}/out-{layers}-{len(options)}"
-                command = [sys.executable, "-m", "audit", f"{place}/{layers}", "--quiet", "--out", out, *options]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "audit",
+                    f"{place}/{layers}",
+                    "--quiet",
+                    "--out",
+                    out,
+                    *options,
+                ]
                 peaks[layers] = peak_anonymous(command)
-                print(f"{layers:>3} layers {' '.join(options) or 'leading':<32} {peaks[layers] / 1e6:6.0f} MB anonymous")
+                what = " ".join(options) or "leading"
+                print(f"{layers:>3} layers {what:<32} {peaks[layers] / 1e6:6.0f} MB anonymous")
             print(f"    ratio 32 to 4 layers: {peaks[32] / peaks[4]:.2f}")
 
 
