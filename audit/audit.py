@@ -89,7 +89,7 @@ def _settings(plan: AuditPlan, device: str, dtype: str) -> Settings:
     return Settings(
         full=options.full,
         fold_norm=options.fold_norm,
-        layers=format_layers(options.layers),
+        layers=format_layers(options.layer_slice),
         only=tuple(name.value for name in options.projections) if options.projections else None,
         k=options.k,
         device=device,

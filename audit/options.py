@@ -12,31 +12,38 @@ from registry import Projection
 class AuditOptions:
     """One audit's settings; the defaults are the paper's.
 
-    `layers` selects by Python slice, `only` by projection (their names will do); `k` is how many leading
-    triplets are kept; `family` and `family_file` override what config.json says.
+    `layers` selects by Python slice ("0:16" or slice(0, 16)), `only` by projection ("q,k" or their names);
+    `k` is how many leading triplets are kept; `family` and `family_file` override what config.json says.
+    Raises SelectionError for what cannot be meant.
     """
 
     revision: str | None = None
     device: str = "auto"
     full: bool = False
     fold_norm: bool = False
-    layers: slice | None = None
-    only: tuple[Projection | str, ...] | None = None
+    layers: str | slice | None = None
+    only: str | tuple[Projection | str, ...] | None = None
     k: int = 2
     family: str | None = None
     family_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a k that gives no continuity; take projections by name too."""
+        """Check everything that can be checked without a checkpoint."""
         if not 2 <= self.k <= 64:
             raise SelectionError(f"k is {self.k}", "choose 2 to 64 leading vectors")
-        if self.only is not None:
-            object.__setattr__(self, "only", parse_only(",".join(self.only)))
+        _ = self.layer_slice, self.projections
+
+    @property
+    def layer_slice(self) -> slice | None:
+        """`layers`, as a slice."""
+        return parse_layers(self.layers) if isinstance(self.layers, str) else self.layers
 
     @property
     def projections(self) -> tuple[Projection, ...] | None:
         """`only`, as projections in their usual order."""
-        return None if self.only is None else tuple(Projection(name) for name in self.only)
+        if self.only is None:
+            return None
+        return parse_only(self.only if isinstance(self.only, str) else ",".join(self.only))
 
     @property
     def family_path(self) -> Path | None:

@@ -175,14 +175,15 @@ def quantisation(config: Mapping[str, object] | None) -> str | None:
 
 
 def _select_layers(layout: Layout, options: AuditOptions) -> tuple[LayerLayout, ...]:
-    if options.layers is None:
+    if options.layer_slice is None:
         return layout.layers
     count = max((layer.index for layer in layout.layers), default=-1) + 1
-    chosen = set(range(count)[options.layers])
+    chosen = set(range(count)[options.layer_slice])
     layers = tuple(layer for layer in layout.layers if layer.index in chosen)
     if not layers:
         raise SelectionError(
-            f"--layers {format_layers(options.layers)} selects nothing", f"there are layers 0 to {count - 1}"
+            f"--layers {format_layers(options.layer_slice)} selects nothing",
+            f"there are layers 0 to {count - 1}",
         )
     return layers
 

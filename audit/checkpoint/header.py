@@ -60,17 +60,22 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
 
 def _read(file: BinaryIO, size: int, name: str) -> dict[str, TensorEntry]:
-    prefix = file.read(8)
+    length = header_length(file.read(8), size, name)
+    return parse_header(file.read(length), size, name)
+
+
+def header_length(prefix: bytes, file_size: int, name: str) -> int:
+    """The length of the header that a file's first 8 bytes announce; raises HeaderError, TruncatedError."""
     if prefix.startswith(b"version "):
         raise HeaderError(f"{name} is a Git LFS pointer, not the weights", "run `git lfs pull` in its folder")
     if len(prefix) < 8:
-        raise TruncatedError(f"{name} has {size} bytes, too few for a safetensors file", "download it again")
+        raise TruncatedError(f"{name} is too short for a safetensors file", "download it again")
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER_BYTES:
         raise HeaderError(f"{name} is not a safetensors file", f"it claims a header of {length} bytes")
-    if 8 + length > size:
+    if 8 + length > file_size:
         raise TruncatedError(f"{name} ends within its header", "download it again")
-    return parse_header(file.read(length), size, name)
+    return length
 
 
 def parse_header(text: bytes, file_size: int, name: str) -> dict[str, TensorEntry]:

@@ -20,7 +20,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
 from audit.checkpoint import files
-from audit.checkpoint.header import MAX_HEADER_BYTES, TensorEntry, parse_header
+from audit.checkpoint.header import TensorEntry, header_length, parse_header
 from audit.checkpoint.local import add_tensors, assemble, check_index
 from audit.checkpoint.model import Checkpoint, ShardFile, StoredTensor
 from audit.errors import (
@@ -28,13 +28,11 @@ from audit.errors import (
     AuditError,
     CorruptError,
     GatedRepoError,
-    HeaderError,
     NetworkError,
     NoSafetensorsError,
     OfflineError,
     OutputError,
     RepoNotFoundError,
-    TruncatedError,
     UsageError,
 )
 
@@ -166,13 +164,7 @@ def _shard(
     if size is None:
         size = huggingface_hub.get_hf_file_metadata(url, library_name=_US).size or 0
     start = _first_bytes(url, min(size, _FIRST_BYTES))
-    if len(start) < 8:
-        raise TruncatedError(f"{name} has {size} bytes, too few for a safetensors file")
-    length = int.from_bytes(start[:8], "little")
-    if length > MAX_HEADER_BYTES:
-        raise HeaderError(f"{name} is not a safetensors file", f"it claims a header of {length} bytes")
-    if 8 + length > size:
-        raise TruncatedError(f"{name} ends within its header")
+    length = header_length(start[:8], size, name)
     if 8 + length > len(start):
         start = _first_bytes(url, 8 + length)
     return ShardFile(name, size, None), parse_header(start[8 : 8 + length], size, name)

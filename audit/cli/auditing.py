@@ -48,7 +48,7 @@ def audit(
     """Audit one model: its projections' leading directions, and how they run through depth."""
     talk = Talk(quiet, verbose)
     with talk.errors():
-        from audit.options import AuditOptions, parse_layers, parse_only
+        from audit.options import AuditOptions
         from audit.output import default_folder
 
         asked = AuditOptions(
@@ -56,8 +56,8 @@ def audit(
             device=device,
             full=full,
             fold_norm=fold_norm,
-            layers=parse_layers(layers) if layers is not None else None,
-            only=parse_only(only) if only is not None else None,
+            layers=layers,
+            only=only,
             family=family,
             family_file=family_file,
         )

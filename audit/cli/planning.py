@@ -32,15 +32,15 @@ def plan(
     talk = Talk(quiet, verbose)
     with talk.errors():
         from audit.cli.auditing import find
-        from audit.options import AuditOptions, parse_layers, parse_only
+        from audit.options import AuditOptions
         from audit.plan import make_plan
 
         asked = AuditOptions(
             revision=revision,
             full=full,
             fold_norm=fold_norm,
-            layers=parse_layers(layers) if layers is not None else None,
-            only=parse_only(only) if only is not None else None,
+            layers=layers,
+            only=only,
             family=family,
             family_file=family_file,
         )
