@@ -48,9 +48,15 @@ def sigma_weighted_alignment(sigma_r: Tensor, first_rd: Tensor, second_sd: Tenso
     Vector i is matched with vector i, over all non-zero singular vectors; where the later layer has
     fewer, the rest contribute nothing. (Eq. 2 of arXiv:2605.04971)
     """
-    weight = sigma_r.square() / sigma_r.square().sum()
+    weight = energy_shares(sigma_r)
     matched = min(len(first_rd), len(second_sd))
     return float((weight[:matched] * alignment(first_rd[:matched], second_sd[:matched]).to(weight)).sum())
+
+
+def energy_shares(sigma: Tensor) -> Tensor:
+    """sigma_i^2 / sum sigma^2, at any scale of sigma."""
+    energy = (sigma / sigma.max()).square()
+    return energy / energy.sum()
 
 
 def effective_rank(sigma: Tensor) -> float:
@@ -58,7 +64,7 @@ def effective_rank(sigma: Tensor) -> float:
 
     (Eq. 3 of arXiv:2605.04971; Roy and Vetterli 2007 take sigma, not sigma^2.)
     """
-    share = sigma.square() / sigma.square().sum()
+    share = energy_shares(sigma)
     share = share[share > 0]
     return exp(-float((share * share.log()).sum()))
 

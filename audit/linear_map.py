@@ -62,6 +62,10 @@ class LinearMap(Protocol):
         """The largest magnitude in it (for a product, of its factors multiplied); NaN or Inf show here."""
         ...
 
+    def normalised(self) -> "tuple[LinearMap, float]":
+        """The map scaled to magnitudes around 1, and the factor that leads back."""
+        ...
+
     def double(self) -> "LinearMap":
         """The same map in float64, on the CPU where its device has no float64."""
         ...
@@ -113,6 +117,11 @@ class Dense:
         """One pass over the matrix."""
         low, high = torch.aminmax(self.weight)
         return float(torch.maximum(high, -low))
+
+    def normalised(self) -> "tuple[Dense, float]":
+        """Divided by its largest magnitude; itself where it is all zero."""
+        peak = self.peak()
+        return (Dense(self.weight / peak), peak) if peak else (self, 1.0)
 
     def double(self) -> "Dense":
         """A copy in float64, or itself where it is that already."""
@@ -167,6 +176,12 @@ class Product:
     def peak(self) -> float:
         """An upper bound of the order of its entries."""
         return self.left.peak() * self.right.peak()
+
+    def normalised(self) -> "tuple[Product, float]":
+        """Each factor divided by its own largest magnitude."""
+        left, left_peak = self.left.normalised()
+        right, right_peak = self.right.normalised()
+        return Product(left, right), left_peak * right_peak
 
     def double(self) -> "Product":
         """Both factors in float64."""

@@ -22,7 +22,7 @@ from registry import Projection
 Problem = Literal["nan", "inf", "zero"]
 
 _COMFORTABLE = (1e-12, 1e12)
-"""Magnitudes whose squares float32 holds; others are computed in float64."""
+"""Magnitudes whose squares float32 holds; others are scaled, in float64."""
 
 _TIE = 1e-10
 """Singular values closer than this, relative to the largest, count as tied."""
@@ -98,19 +98,22 @@ class Pipeline:
             return replace(measured, problem="nan")
         if peak == float("inf"):
             return replace(measured, problem="inf")
+        scale = 1.0
         if not _COMFORTABLE[0] < peak < _COMFORTABLE[1]:
-            linear_map = linear_map.double()
+            linear_map, scale = linear_map.double().normalised()
         energy = linear_map.frobenius_squared()
-        if energy == 0:
+        if energy == 0 or scale == 0:
             return replace(measured, problem="zero")
         if self.plan.options.full:
             triplets, spectrum = self._exactly(projection, linear_map)
         else:
             name = f"{projection}.{layer}"
             triplets, spectrum = leading(linear_map, self.plan.options.k, name), None
-        stable = continuity.stable_rank(energy, float(triplets.sigma[0]))
         return replace(
-            measured, triplets=_settled(triplets, self.dtype), stable_rank=stable, spectrum=spectrum
+            measured,
+            triplets=_settled(triplets, scale, self.dtype),
+            stable_rank=continuity.stable_rank(energy, float(triplets.sigma[0])),
+            spectrum=replace(spectrum, sigma=spectrum.sigma * scale) if spectrum else None,
         )
 
     def _exactly(self, projection: Projection, linear_map: LinearMap) -> tuple[Triplets, Spectrum]:
@@ -141,14 +144,14 @@ def _has_ties(sigma: Tensor) -> bool:
     return bool((close & (sigma[1:] > 1e-4 * sigma[0])).any())
 
 
-def _settled(triplets: Triplets, dtype: torch.dtype) -> Triplets:
-    """The triplets on the CPU in the precision they are kept in, its rounding added to their bounds.
+def _settled(triplets: Triplets, scale: float, dtype: torch.dtype) -> Triplets:
+    """The triplets at their true scale, on the CPU, in the precision they are kept in; bounds allow for it.
 
     Copies, since a slice would keep a whole factorisation alive.
     """
     v, u = (vectors.to("cpu", dtype, copy=True) for vectors in (triplets.v, triplets.u))
     bound = (triplets.bound + torch.finfo(dtype).eps).clamp(max=1.0)
-    return Triplets(triplets.sigma.clone(), v, u, triplets.residual, bound)
+    return Triplets(triplets.sigma * scale, v, u, triplets.residual * scale, bound)
 
 
 def resolve_device(name: str) -> torch.device:

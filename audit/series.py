@@ -202,7 +202,10 @@ def _reasons(series: Sequence[Measured], known: dict[str, bool], full: bool) -> 
         if not same:
             yield space, "the layers differ in this space's dimension, so only equal neighbours are compared"
     if len(measured) < trajectory.MIN_LAYERS:
-        yield "evr3", f"{len(measured)} layers: three components hold (nearly) everything by construction"
+        yield (
+            "evr3",
+            f"too few layers ({len(measured)}): three components hold (nearly) everything by construction",
+        )
     if any(one.spectrum and one.spectrum.tied for one in series):
         yield "wa", "exact ties among singular values leave WA undefined in some layers"
     if not full:

@@ -6,7 +6,7 @@ from math import prod
 import torch
 
 from audit.linear_map import LinearMap
-from audit.svd.exact import Factorisation, factorise, leading_of
+from audit.svd.exact import ZERO, Factorisation, factorise, leading_of
 from audit.svd.lanczos import ANGLE_TARGET, leading_triplets
 from audit.svd.triplets import Triplets
 
@@ -21,7 +21,7 @@ def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
 
     Lanczos in the map's own precision (float64 for small maps), from a start block seeded by `name`; once
     more in float64 from there where rounding left a bound above ANGLE_TARGET; the exact path where Lanczos
-    does not converge. Fewer than k come back from a map with a smaller side than k.
+    does not converge. Fewer than k come back from a map of lower rank.
     """
     if linear_map.shape[1] > linear_map.shape[0]:
         swapped = leading(linear_map.transposed, k, name)
@@ -33,13 +33,22 @@ def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
     start = torch.randn(width, linear_map.shape[1], generator=generator, dtype=torch.float64)
     found = leading_triplets(linear_map, start.to(linear_map.device, linear_map.dtype), k, generator)
     if found is not None and (linear_map.dtype == torch.float64 or _good(found.triplets)):
-        return found.triplets
+        return _of_the_rank(found.triplets)
     precise = linear_map.double()
     if found is not None:
         start = found.block.to(precise.device, torch.float64)
         found = leading_triplets(precise, start, k, generator, found.next_sigma)
-    return found.triplets if found is not None else leading_of(factorise(precise), precise, k)
+    return _of_the_rank(found.triplets) if found else leading_of(factorise(precise), precise, k)
 
 
 def _good(triplets: Triplets) -> bool:
     return bool((triplets.bound <= ANGLE_TARGET).all())
+
+
+def _of_the_rank(triplets: Triplets) -> Triplets:
+    """Without the triplets whose sigma is no more than rounding: their vectors would be anything."""
+    sigma = triplets.sigma
+    kept = int(((sigma > ZERO * sigma[0]) & (sigma > triplets.residual)).sum())
+    return Triplets(
+        sigma[:kept], triplets.v[:kept], triplets.u[:kept], triplets.residual[:kept], triplets.bound[:kept]
+    )
