@@ -1,5 +1,6 @@
 """The command line: one file a command; `gcont-audit MODEL` means `gcont-audit audit MODEL`."""
 
+import contextlib
 import io
 import sys
 from typing import Annotated, Any
@@ -100,8 +101,21 @@ for command in (demo, plan, families, models, schema):
     app.command()(command)
 
 
+def _return_large_buffers() -> None:
+    """Have glibc give matrices back to the system when they are freed, so that memory follows the work.
+
+    Left alone, it learns to keep them in a heap that fragments as layers of many shapes come and go.
+    """
+    import ctypes
+
+    threshold, one_megabyte = -3, 2**20  # M_MMAP_THRESHOLD of <malloc.h>
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another libc: it has ways of its own
+        ctypes.CDLL(None).mallopt(threshold, one_megabyte)
+
+
 def main() -> None:
     """The entry point of the console script."""
+    _return_large_buffers()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a terminal without Unicode gets question marks, not a crash
