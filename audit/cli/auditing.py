@@ -82,17 +82,21 @@ def perform(
 ) -> None:
     """Check the destination, audit, write the folder, print the result."""
     from audit.audit import run
+    from audit.errors import StoppedError
     from audit.output import check_folder, write_folder
     from audit.pipeline import resolve_device
     from audit.plan import make_plan
 
     check_folder(destination.folder)
     resolve_device(asked.device)
-    plan = make_plan(find_checkpoint(), asked)
-    talk.detail(describe(plan))
-    with _progress(plan, talk) as progress:
-        done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress)
-    write_folder(done, destination.folder)
+    try:
+        plan = make_plan(find_checkpoint(), asked)
+        talk.detail(describe(plan))
+        with _progress(plan, talk) as progress:
+            done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress)
+        write_folder(done, destination.folder)
+    except KeyboardInterrupt as stop:
+        raise StoppedError("stopped by Ctrl-C", "no report was written") from stop
     written = f"{destination.folder}: report.md, audit.json, vectors.safetensors"
     show_report(done.report, destination.format, written, talk)
 

@@ -49,7 +49,7 @@ class Talk:
         except AuditError as error:
             self._fail(str(error), error.exit_code)
         except KeyboardInterrupt:
-            self._fail("stopped by Ctrl-C: no report was written", StoppedError.exit_code)
+            self._fail("stopped by Ctrl-C", StoppedError.exit_code)
         except BrokenPipeError:
             # whoever read the result has enough; keep Python from complaining again when it closes stdout
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
