@@ -32,6 +32,12 @@ def model_types(config: Mapping[str, Any], nested: tuple[str, ...] = ("text_conf
             yield part["model_type"]
 
 
+def architecture(config: Mapping[str, Any]) -> str | None:
+    """The name of the model in timm, which writes no model type."""
+    name = config.get("architecture")
+    return name if isinstance(name, str) else None
+
+
 def dimensions(config: Mapping[str, Any] | None, keys: ConfigKeys) -> Dimensions:
     """The dimensions a config declares, read from its text model where there is one.
 

@@ -5,8 +5,11 @@ this package knows a family's name.
 """
 
 import difflib
+import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import field, fields
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -94,20 +97,28 @@ class Norms:
     attention: Norm | None = None
     ffn: Norm | None = None
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The layer-local names of every norm's weight."""
+        return tuple(name for norm in (self.attention, self.ffn) if norm for name in norm.weight)
+
 
 @dataclass(frozen=True, config=_strict)
 class Family:
-    """One layout of tensors on disk, and the model types known to use it.
+    """One layout of tensors on disk, and the models known to use it.
 
-    `layers` are prefix templates with {layer}; `projections` and the fused tensors are named below them.
-    `ignore` names, rule by rule, the tensors that are left out on purpose (globs on the full name).
+    `model_types` are config.json's; where it has none, `architectures` are globs on its `architecture`,
+    where timm names the model. `layers` are prefix templates with {layer}; `projections` and the fused
+    tensors are named below them. `ignore` names, rule by rule, the tensors that are left out on purpose
+    (globs on the full name).
     """
 
     name: str
     summary: str
     source: str
-    model_types: tuple[str, ...]
     layers: tuple[str, ...]
+    model_types: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
     projections: dict[Projection, str] = field(default_factory=dict)
     fused: tuple[Fused, ...] = ()
     stored: Stored = "out_in"
@@ -116,7 +127,9 @@ class Family:
     ignore: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Every prefix has its {layer}, and no projection is declared twice."""
+        """It says whose layout it is, every prefix has its {layer}, no projection is declared twice."""
+        if not (self.model_types or self.architectures):
+            raise ValueError("a family needs `model_types` or `architectures`")
         for template in self.layers:
             if template.count("{layer}") != 1:
                 raise ValueError(f"layers: {template!r} needs exactly one {{layer}}")
@@ -130,6 +143,34 @@ class Family:
             raise ValueError("OV is composed of V and O, never declared")
         if not names:
             raise ValueError("at least one projection must be declared")
+
+    def claims(self, architecture: str) -> bool:
+        """Whether a model of this name in timm is of this family."""
+        return any(fnmatchcase(architecture, pattern) for pattern in self.architectures)
+
+    def layers_among(self, tensors: Iterable[str]) -> dict[int, dict[str, str]]:
+        """Layer index to {layer-local name: full name}, under the prefix that shows most projections."""
+        best: dict[int, dict[str, str]] = {}
+        most = 0
+        names = tuple(tensors)
+        for template in self.layers:
+            before, after = template.split("{layer}")
+            pattern = re.compile(re.escape(before) + r"(\d{1,9})" + re.escape(after) + "(.+)")
+            layers: dict[int, dict[str, str]] = {}
+            for name in names:
+                if hit := pattern.fullmatch(name):
+                    layers.setdefault(int(hit[1]), {})[hit[2]] = name
+            count = sum(tensor in layer for layer in layers.values() for tensor in self.tensors)
+            if count > most:
+                best, most = layers, count
+        return best
+
+    def ignoring_rule(self, tensor: str) -> str | None:
+        """The rule that leaves a tensor of this full name out; None where none does."""
+        for rule, patterns in self.ignore.items():
+            if any(fnmatchcase(tensor, pattern) for pattern in patterns):
+                return rule
+        return None
 
     @property
     def declared(self) -> tuple[Projection, ...]:
@@ -169,7 +210,7 @@ def read_family(path: Path) -> Family:
 
 @cache
 def families() -> tuple[Family, ...]:
-    """Every family that ships with the registry, by name; a model type belongs to one family only."""
+    """Every family that ships with the registry, by name; a model belongs to one family only."""
     folder = resources.files("registry") / "families"
     entries = sorted(
         (entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda e: e.name

@@ -7,10 +7,9 @@ agree with it. Every tensor ends up as a projection, ignored by a named rule, or
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from registry.config import MAX_LAYERS, ConfigError, Dimensions, dimensions, model_types
+from registry.config import MAX_LAYERS, ConfigError, Dimensions, architecture, dimensions, model_types
 from registry.family import Family, Fused, Norms
 from registry.layout import Contradiction, Heads, LayerLayout, Layout, Miss, NormSlot, Rows, Slot
 from registry.projection import Projection
@@ -25,6 +24,10 @@ class _MismatchError(Exception):
     """A tensor whose shape disagrees with the declaration and the config."""
 
 
+class _OtherLayoutError(Exception):
+    """Tensors that fit the declaration one by one, and together do not."""
+
+
 class _UnknowableError(Exception):
     """A tensor that cannot be split without a config that is not there."""
 
@@ -34,8 +37,8 @@ def match(
 ) -> Layout | Miss | Contradiction:
     """The layout of a checkpoint with these tensor shapes and this config (None: it has none).
 
-    `chosen` names the family outright. Otherwise the config's model_type decides, and without a config
-    the names do, if just one family explains them best.
+    `chosen` names the family outright. Otherwise the config's model_type decides, or its architecture
+    where it has none; without a config the names do, if just one family explains them best.
     """
     tensors = _unwrapped(shapes)
     found = _choose(tensors, config, families, chosen)
@@ -43,7 +46,7 @@ def match(
         return found
     try:
         return _lay_out(found, tensors, shapes, config)
-    except _UnknowableError as error:
+    except (_UnknowableError, _OtherLayoutError) as error:
         return Miss(str(error))
     except (_MismatchError, ConfigError) as error:
         return Contradiction(str(error))
@@ -77,12 +80,31 @@ def _choose(
     for model_type in types:
         if model_type in claims:
             return claims[model_type]
-    said = f"model_type {types[0]!r} is unknown" if types else "config.json has no model_type"
-    return Miss(said, nearest(types[0] if types else "", tensors, families))
+    if types:
+        return Miss(f"model_type {types[0]!r} is unknown", nearest(types[0], tensors, families))
+    return _choose_by_architecture(tensors, architecture(config), families)
+
+
+def _choose_by_architecture(
+    tensors: Mapping[str, str], name: str | None, families: Sequence[Family]
+) -> Family | Miss:
+    """The family that claims a name in timm, if its tensors are here: the name alone does not tell them."""
+    if name is None:
+        said = "config.json has neither model_type nor architecture"
+        return Miss(said, nearest("", tensors, families))
+    family = next((family for family in families if family.claims(name)), None)
+    if family is None:
+        return Miss(f"architecture {name!r} is unknown", nearest(name, tensors, families))
+    if lacking := _lacking(family, tensors):
+        said = f"architecture {name!r} is of the family {family.name}, and no tensor is named "
+        return Miss(said + family.layers[0] + lacking[0], nearest(name, tensors, families))
+    return family
 
 
 def _choose_by_names(tensors: Mapping[str, str], families: Sequence[Family]) -> Family | Miss:
-    explained = {family.name: len(_claimed(family, tensors)) for family in families if _fits(family, tensors)}
+    explained = {
+        family.name: len(_claimed(family, tensors)) for family in families if not _lacking(family, tensors)
+    }
     best = [name for name, count in explained.items() if count == max(explained.values())]
     if len(best) == 1:
         return next(family for family in families if family.name == best[0])
@@ -95,37 +117,36 @@ def _choose_by_names(tensors: Mapping[str, str], families: Sequence[Family]) -> 
     )
 
 
-def _fits(family: Family, tensors: Iterable[str]) -> bool:
-    layers = _best_layers(family, tensors)
-    return bool(layers) and all(
-        any(tensor in layer for layer in layers.values()) for tensor in family.tensors
-    )
+def _lacking(family: Family, tensors: Iterable[str]) -> list[str]:
+    """The family's layer-local tensor names that no layer here has."""
+    layers = family.layers_among(tensors)
+    return [name for name in family.tensors if not any(name in layer for layer in layers.values())]
 
 
 def _claimed(family: Family, tensors: Iterable[str]) -> set[str]:
     """Names that are projections, norms in front, or ignored by the family's own rules."""
-    wanted = {*family.tensors, *_norm_names(family.norms)}
+    wanted = {*family.tensors, *family.norms.weights}
     inside = {
         name
-        for layer in _best_layers(family, tensors).values()
+        for layer in family.layers_among(tensors).values()
         for local, name in layer.items()
         if local in wanted
     }
-    return inside | {name for name in tensors if _ignoring_rule(family, name)}
+    return inside | {name for name in tensors if family.ignoring_rule(name)}
 
 
-def _norm_names(norms: Norms) -> set[str]:
-    return {name for norm in (norms.attention, norms.ffn) if norm for name in norm.weight}
+def nearest(model: str, tensors: Iterable[str], families: Sequence[Family]) -> tuple[str, ...]:
+    """The three families whose names and tensors come nearest, each with what it lacks here.
 
-
-def nearest(model_type: str, tensors: Iterable[str], families: Sequence[Family]) -> tuple[str, ...]:
-    """The three families whose names and tensors come nearest, each with what it lacks here."""
+    `model` is a model type, a name in timm, or empty.
+    """
     names = tuple(tensors)
     ranked = []
     for family in families:
         missing = [t for t in family.tensors if not any(name.endswith("." + t) for name in names)]
         share = 1 - len(missing) / len(family.tensors)
-        alike = max(difflib.SequenceMatcher(None, model_type, name).ratio() for name in family.model_types)
+        claims = (*family.model_types, *family.architectures)
+        alike = max(difflib.SequenceMatcher(None, model, name).ratio() for name in claims)
         lacks = f"no tensor ends in {missing[0]}" if missing else "all its tensors are here"
         ranked.append((share, alike, f"{family.name} ({lacks})"))
     ranked.sort(reverse=True)
@@ -133,28 +154,10 @@ def nearest(model_type: str, tensors: Iterable[str], families: Sequence[Family])
     return near or tuple(text for _, _, text in ranked[:1])
 
 
-def _best_layers(family: Family, tensors: Iterable[str]) -> dict[int, dict[str, str]]:
-    """Layer index to {layer-local name: full name}, under the prefix that shows most projections."""
-    best: dict[int, dict[str, str]] = {}
-    most = 0
-    names = tuple(tensors)
-    for template in family.layers:
-        before, after = template.split("{layer}")
-        pattern = re.compile(re.escape(before) + r"(\d{1,9})" + re.escape(after) + "(.+)")
-        layers: dict[int, dict[str, str]] = {}
-        for name in names:
-            if hit := pattern.fullmatch(name):
-                layers.setdefault(int(hit[1]), {})[hit[2]] = name
-        count = sum(tensor in layer for layer in layers.values() for tensor in family.tensors)
-        if count > most:
-            best, most = layers, count
-    return best
-
-
 def _lay_out(
     family: Family, tensors: Mapping[str, str], shapes: Shapes, config: Mapping[str, Any] | None
 ) -> Layout | Miss:
-    local_layers = _best_layers(family, tensors)
+    local_layers = family.layers_among(tensors)
     if not local_layers:
         wanted = family.layers[0].format(layer=0) + family.tensors[0]
         return Miss(f"the family {family.name} keeps its tensors as {wanted}, and none is named so")
@@ -178,7 +181,7 @@ def _lay_out(
     for stripped, name in tensors.items():
         if name in audited:
             continue
-        rule = "layers past the config's count" if name in late else _ignoring_rule(family, stripped)
+        rule = "layers past the config's count" if name in late else family.ignoring_rule(stripped)
         rule = rule or _rank_rule(name, shapes[name])
         if rule is None:
             unknown.append(name)
@@ -215,13 +218,6 @@ def _heads(dims: Dimensions) -> Heads | None:
     return Heads(dims.heads, dims.kv_heads, dims.head_dim)
 
 
-def _ignoring_rule(family: Family, name: str) -> str | None:
-    for rule, patterns in family.ignore.items():
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
-            return rule
-    return None
-
-
 def _rank_rule(name: str, shape: tuple[int, ...]) -> str | None:
     if len(shape) > 1:
         return None
@@ -240,6 +236,7 @@ def _lay_out_layer(
         if fused.tensor in local:
             slots |= _split(fused, fused.stored or family.stored, local[fused.tensor], shapes, dims)
     _check_residual(slots, dims.hidden)
+    _check_inner(slots, family.name)
     return LayerLayout(
         index,
         {name: slots[name] for name in Projection if name in slots},
@@ -255,6 +252,17 @@ def _check_residual(slots: Mapping[Projection, Slot], hidden: int | None) -> Non
             verb = "writes" if projection.facing == "u" else "reads"
             raise _MismatchError(
                 f"{slot.tensor} {verb} {width} channels as {projection}, where config.json has {hidden}"
+            )
+
+
+def _check_inner(slots: Mapping[Projection, Slot], family: str) -> None:
+    """Gate and Up make as many channels as Down reads; more, and they hold what is not declared."""
+    down = slots.get(Projection.DOWN)
+    for name in (Projection.GATE, Projection.UP):
+        if down and name in slots and slots[name].shape[0] != down.shape[1]:
+            raise _OtherLayoutError(
+                f"{slots[name].tensor} makes {slots[name].shape[0]} channels as {name}, "
+                f"where {down.tensor} reads {down.shape[1]}: a layout other than {family}'s"
             )
 
 

@@ -1,4 +1,7 @@
-"""Every declared family gives the very matrices that its transformers modules multiply with."""
+"""Every declared family gives the very matrices that its transformers modules multiply with.
+
+Of the families that timm's names tell, test_timm_vit.py shows the same.
+"""
 
 import json
 import shutil
@@ -13,7 +16,7 @@ import torch
 import transformers as hf
 from forward_pass import Computed, Key, Matrices, composites, compute, random_stream, recover, watch
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY, VOCABULARY, gemma3_with_vision
+from tiny_models import TIMM, TINY, VOCABULARY, gemma3_with_vision
 
 from audit.checkpoint import TensorReader, open_checkpoint
 from audit.errors import ConfigError
@@ -102,6 +105,13 @@ def _same(projection: Projection, one: torch.Tensor, other: torch.Tensor, tolera
 def test_every_model_type_of_the_registry_is_built_here() -> None:
     declared = {model_type for family in families() for model_type in family.model_types}
     assert {tiny.config().model_type for tiny in TINY.values()} == declared
+
+
+def test_every_family_of_timms_is_built_there() -> None:
+    """By the globs: each family that has any claims a model of TIMM, and each of TIMM is of one family."""
+    claims = {name: {family.name for family in families() if family.claims(name)} for name in TIMM}
+    assert all(len(found) == 1 for found in claims.values())
+    assert set().union(*claims.values()) == {family.name for family in families() if family.architectures}
 
 
 @pytest.mark.parametrize("name", TINY)

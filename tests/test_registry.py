@@ -81,14 +81,16 @@ def test_every_shipped_family_is_a_declaration(path):
     assert family in families()
     assert family.summary
     assert family.source.startswith("https://")
-    assert family.model_types
+    assert family.model_types or family.architectures
     assert family.declared
     assert {"Q", "K", "V", "O", "Up", "Down"} <= set(family.declared)
 
 
-def test_no_model_type_is_claimed_twice():
-    claimed = [name for family in families() for name in family.model_types]
-    assert len(claimed) == len(set(claimed))
+def test_no_model_is_claimed_twice():
+    """Of two families' globs, test_timm_vit.py tries that no name fits both."""
+    for claims in ("model_types", "architectures"):
+        claimed = [name for family in families() for name in getattr(family, claims)]
+        assert len(claimed) == len(set(claimed))
     assert [family.name for family in families()] == [path.stem for path in FILES]
 
 
@@ -168,6 +170,10 @@ Q = '[projections]\nQ = "q"\n'
         (declaration(layers='"h.{layer}."'), "`layers`"),
         (declaration(layers=None), "`layers`"),
         (declaration(name=None), "`name`"),
+        (declaration(model_types=None), "a family needs `model_types` or `architectures`"),
+        (declaration(model_types="[]"), "a family needs `model_types` or `architectures`"),
+        (declaration(architecture='["x_*"]', model_types=None), "did you mean `architectures`?"),
+        (declaration(architectures='"x_*"'), "`architectures`"),
         (declaration(source=None), "`source`"),
         (declaration(stored='"sideways"'), "`stored`"),
         (declaration(ignore='["*"]'), "`ignore`"),
@@ -270,6 +276,47 @@ def test_an_unknown_family_name_names_its_neighbours(cli, llama):
     assert "nearest: llama" in result.stderr
 
 
+# An architecture where there is no model type
+
+
+TIMMS = parse_family(declaration(name='"timms"', architectures='["x_*", "y_?"]', model_types=None), "timms")
+OTHER = parse_family(declaration(), "other")
+H = {"h.0.q": (2, 2)}
+
+
+@pytest.mark.parametrize("name", ["x_1", "x_tiny_224", "y_1"])
+def test_an_architecture_is_claimed_by_globs(name):
+    layout = match(H, {"architecture": name}, (OTHER, TIMMS))
+    assert (layout.family, layout.model_type) == ("timms", None)
+
+
+@pytest.mark.parametrize("name", ["x", "X_1", "ax_1", "y_12", ""])
+def test_an_architecture_that_nobody_claims_is_named(name):
+    found = match(H, {"architecture": name}, (OTHER, TIMMS))
+    assert found.reason == f"architecture {name!r} is unknown"
+    assert set(found.nearest) == {"x (all its tensors are here)", "timms (all its tensors are here)"}
+
+
+def test_an_architecture_is_not_believed_without_its_tensors():
+    found = match({"h.0.p": (2, 2)}, {"architecture": "x_1"}, (OTHER, TIMMS))
+    assert found.reason == "architecture 'x_1' is of the family timms, and no tensor is named h.{layer}.q"
+
+
+def test_a_model_type_wins_over_an_architecture():
+    assert match(H, {"architecture": "x_1", "model_type": "x"}, (TIMMS, OTHER)).family == "x"
+    assert match(H, {"architecture": "x_1", "text_config": {"model_type": "x"}}, (TIMMS, OTHER)).family == "x"
+    found = match(H, {"architecture": "x_1", "model_type": "z"}, (TIMMS, OTHER))
+    assert found.reason == "model_type 'z' is unknown"
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"architecture": None}, {"architecture": ["x_1"]}, {"architectures": "x_1"}]
+)
+def test_a_config_that_names_no_model_says_so(config):
+    found = match(H, config, (OTHER, TIMMS))
+    assert found.reason == "config.json has neither model_type nor architecture"
+
+
 # Names alone
 
 
@@ -367,6 +414,19 @@ def test_two_names_for_one_tensor_are_not_lost():
     assert sorted([*audited, *ignored, *layout.unknown]) == sorted(shapes)
 
 
+@pytest.mark.parametrize("part", ["gate", "up"])
+def test_more_channels_than_down_reads_are_another_layout(cli, tmp_path, part):
+    """Twice as many are a gate and a reader in one tensor."""
+    name = f"model.layers.1.mlp.{part}_proj.weight"
+    folder = write_llama(tmp_path / "m", planted={name: torch.ones(48, 16)})
+    result = cli(folder)
+    assert result.exit_code == 3
+    assert (
+        f"{name} makes 48 channels as {part.title()}, where model.layers.1.mlp.down_proj.weight reads 24"
+        in (" ".join(result.stderr.split()))
+    )
+
+
 # Hostile and lopsided names
 
 
@@ -413,4 +473,5 @@ def test_a_declaration_is_plain_toml():
     """Each file can be read by any TOML reader and says where it was read from."""
     for path in FILES:
         value = tomllib.loads(path.read_text(encoding="utf-8"))
-        assert "huggingface/transformers" in value["source"]
+        library = "transformers" if "model_types" in value else "pytorch-image-models"
+        assert f"github.com/huggingface/{library}/blob/" in value["source"]

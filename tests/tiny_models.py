@@ -1,4 +1,4 @@
-"""Tiny random transformers models of every model type the registry knows."""
+"""Tiny random models of every model type and, of timm's, of every kind of tensor the registry knows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -130,3 +130,80 @@ TINY: Mapping[str, Tiny] = {
     "xlm-roberta": _tiny(hf.XLMRobertaForMaskedLM, hf.XLMRobertaConfig, ENCODER, kv_heads=3, norm=None),
     "camembert": _tiny(hf.CamembertForMaskedLM, hf.CamembertConfig, ENCODER, kv_heads=3, norm=None),
 }
+
+
+VIT = {"width": 24, "inner": 44, "heads": 3, "layers": 3}
+"""A timm model's sizes; no config.json of timm's own tells them."""
+
+
+@dataclass(frozen=True)
+class TinyTimm:
+    """The tensors of a Vision Transformer that timm saves, typed by hand.
+
+    `around` are those outside the blocks, patch embedding and last norm apart, of this model only.
+    """
+
+    around: Mapping[str, tuple[int, ...]]
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    qk_norm: bool = False
+
+    def build(self) -> dict[str, Tensor]:
+        """Every tensor random: gains and biases around 1, all others around 0."""
+        generator = torch.Generator().manual_seed(0)
+        return {
+            name: torch.rand(shape, generator=generator) + 0.5
+            if len(shape) == 1
+            else torch.randn(shape, generator=generator) / 10
+            for name, shape in self._shapes().items()
+        }
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        width = VIT["width"]
+        shapes = {"patch_embed.proj.weight": (width, 3, 4, 4), "patch_embed.proj.bias": (width,)}
+        for layer in range(VIT["layers"]):
+            shapes |= {f"blocks.{layer}.{name}": shape for name, shape in self._block().items()}
+        return shapes | {"norm.weight": (width,), "norm.bias": (width,)} | dict(self.around)
+
+    def _block(self) -> dict[str, tuple[int, ...]]:
+        width, inner, head = VIT["width"], VIT["inner"], VIT["width"] // VIT["heads"]
+        shapes: dict[str, tuple[int, ...]] = {
+            "attn.qkv.weight": (3 * width, width),
+            "attn.proj.weight": (width, width),
+            "mlp.fc1.weight": (inner, width),
+            "mlp.fc2.weight": (width, inner),
+        }
+        vectors = {"norm1.weight": width, "norm1.bias": width, "norm2.weight": width, "norm2.bias": width}
+        vectors |= {"attn.proj.bias": width, "mlp.fc1.bias": inner, "mlp.fc2.bias": width}
+        if self.qkv_bias:
+            vectors |= {"attn.qkv.bias": 3 * width}
+        if self.layer_scale:
+            vectors |= {"ls1.gamma": width, "ls2.gamma": width}
+        if self.qk_norm:
+            vectors |= {f"attn.{part}_norm.{kind}": head for part in "qk" for kind in ("weight", "bias")}
+        return shapes | {name: (length,) for name, length in vectors.items()}
+
+
+TOKENS = {"cls_token": (1, 1, 24), "pos_embed": (1, 5, 24)}
+HEAD = {"head.weight": (10, 24), "head.bias": (10,)}
+POOL = {"attn_pool.latent": (1, 1, 24), "attn_pool.norm.weight": (24,), "attn_pool.norm.bias": (24,)}
+POOL |= {f"attn_pool.{name}.weight": (24, 24) for name in ("q", "proj")}
+POOL |= {"attn_pool.kv.weight": (48, 24), "attn_pool.kv.bias": (48,)}
+POOL |= {"attn_pool.mlp.fc1.weight": (44, 24), "attn_pool.mlp.fc2.weight": (24, 44)}
+
+TIMM: Mapping[str, TinyTimm] = {
+    "vit_tiny_patch16_224": TinyTimm(TOKENS | HEAD),
+    "vit_base_patch16_224_in21k": TinyTimm(TOKENS | HEAD | {"pre_logits.fc.weight": (24, 24)}),
+    "vit_base_patch16_384": TinyTimm(TOKENS | HEAD, qk_norm=True),
+    "vit_base_patch16_clip_224": TinyTimm(TOKENS | HEAD | {"norm_pre.weight": (24,), "norm_pre.bias": (24,)}),
+    "vit_base_patch16_siglip_224": TinyTimm({"pos_embed": (1, 4, 24)} | POOL),
+    "vit_medium_patch16_gap_256": TinyTimm(
+        {"pos_embed": (1, 4, 24), "fc_norm.weight": (24,)} | HEAD, qkv_bias=False, layer_scale=True
+    ),
+    "vit_small_patch14_reg4_dinov2": TinyTimm(TOKENS | {"reg_token": (1, 4, 24)}, layer_scale=True),
+    "deit_tiny_distilled_patch16_224": TinyTimm(
+        TOKENS | HEAD | {"dist_token": (1, 1, 24), "head_dist.weight": (10, 24)}
+    ),
+    "deit3_small_patch16_224": TinyTimm(TOKENS | HEAD, layer_scale=True),
+}
+"""By the name that timm writes as config.json's `architecture`."""

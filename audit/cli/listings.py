@@ -23,6 +23,7 @@ def families(json: AsJson = False) -> None:
                             "name": family.name,
                             "summary": family.summary,
                             "model_types": family.model_types,
+                            "architectures": family.architectures,
                             "projections": family.declared,
                             "source": family.source,
                         }
@@ -39,7 +40,8 @@ def families(json: AsJson = False) -> None:
         for heading in ("family", "model types", "what it is"):
             table.add_column(heading)
         for family in known():
-            table.add_row(family.name, ", ".join(family.model_types), family.summary)
+            told = ", ".join(family.model_types) or "(by `architecture` in config.json)"
+            table.add_row(family.name, told, family.summary)
         show(table)
 
 
