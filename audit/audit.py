@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from audit import provenance
 from audit.checkpoint import open_checkpoint
+from audit.findings import by_severity, find_all
 from audit.options import AuditOptions, format_layers
 from audit.pipeline import Measured, Pipeline, resolve_device
 from audit.plan import AuditPlan, make_plan
-from audit.series import problems, summarise
+from audit.series import summarise
 from registry import Projection, published_for
 from reports.model import (
-    Finding,
     ModelInfo,
     ProjectionReport,
     PublishedComparison,
@@ -53,14 +53,12 @@ def run(plan: AuditPlan, command: str, progress: Progress = lambda measured: Non
         series[measured.projection].append(measured)
         progress(measured)
     reports = {name.value: summarise(name, layers, plan.options.full) for name, layers in series.items()}
-    found: list[Finding] = [*plan.findings]
-    for layers in series.values():
-        found += problems(layers)
+    found = (*plan.findings, *find_all(series, reports, pipeline.identical))
     report = Report(
         model=_model_info(plan),
         settings=_settings(plan, str(device), str(pipeline.dtype).removeprefix("torch.")),
         projections=reports,
-        findings=tuple(found),
+        findings=by_severity(found),
         coverage=plan.coverage,
         provenance=provenance.describe(
             plan.checkpoint, device, command, started, time.monotonic() - clock, pipeline.bytes_read

@@ -37,11 +37,6 @@ def null_mean(d: int) -> float:
     return exp(lgamma(d / 2) - lgamma((d + 1) / 2)) / sqrt(pi)
 
 
-def null_deviation(d: int) -> float:
-    """Standard deviation of that |cos|: E cos^2 is 1/d."""
-    return sqrt(max(1 / d - null_mean(d) ** 2, 0.0))
-
-
 def sigma_weighted_alignment(sigma_r: Tensor, first_rd: Tensor, second_sd: Tensor) -> float:
     """WA of one pair: sum_i w_i |<v_i, v'_i>|, w_i = sigma_i^2 / sum sigma^2 of the earlier layer.
 

@@ -15,7 +15,7 @@ from audit.checkpoint import TensorReader
 from audit.errors import SelectionError
 from audit.linear_map import LinearMap
 from audit.plan import AuditPlan, Visit, planned_reads
-from audit.projections import LayerMaps, compute_dtype
+from audit.projections import LayerMaps, compute_dtype, part_of
 from audit.svd import Factorisation, Triplets, factorise, leading, leading_of
 from registry import Projection
 
@@ -44,11 +44,15 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One projection of one layer, measured; `triplets` is None where `problem` says why."""
+    """One projection of one layer, measured; `triplets` is None where `problem` says why.
+
+    `peak` is the largest magnitude in it (of OV an upper bound).
+    """
 
     projection: Projection
     layer: int
     shape: tuple[int, int]
+    peak: float
     problem: Problem | None = None
     triplets: Triplets | None = None
     stable_rank: float | None = None
@@ -87,13 +91,21 @@ class Pipeline:
                 )
                 self.bytes_read = reader.bytes_read
 
+    def identical(self, projection: Projection, first: int, second: int) -> bool:
+        """Whether two layers hold the same stored numbers in a projection: both are read again, whole."""
+        slots = [layer.slots[projection] for layer in self.plan.layers if layer.index in (first, second)]
+        with TensorReader(self.plan.checkpoint, [slot.tensor for slot in slots]) as reader:
+            one, other = (part_of(reader.read(slot.tensor), slot) for slot in slots)
+            self.bytes_read += reader.bytes_read
+        return one.shape == other.shape and bool((one == other).all())
+
     def _visit(self, visit: Visit, maps: LayerMaps) -> Iterator[Measured]:
         for projection in visit.projections:
             yield self._measure(projection, visit.layer.index, maps.take(projection))
 
     def _measure(self, projection: Projection, layer: int, linear_map: LinearMap) -> Measured:
-        measured = Measured(projection, layer, linear_map.shape)
         peak = linear_map.peak()
+        measured = Measured(projection, layer, linear_map.shape, peak)
         if peak != peak:
             return replace(measured, problem="nan")
         if peak == float("inf"):

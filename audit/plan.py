@@ -24,6 +24,7 @@ from registry import (
     read_family,
 )
 from reports.model import Coverage, Finding
+from reports.view import spans
 
 PROCESS_BYTES = 400_000_000
 """What Python and torch take before the first weight."""
@@ -268,14 +269,3 @@ def _span(layout: Layout) -> str:
 
 def _in_layers(indices: Sequence[int]) -> str:
     return f"layer {indices[0]}" if len(indices) == 1 else f"layers {spans(indices)}"
-
-
-def spans(numbers: Sequence[int]) -> str:
-    """`0-3, 7` for 0, 1, 2, 3, 7."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
-        else:
-            runs.append([number])
-    return ", ".join("-".join(str(number) for number in run) for run in runs)

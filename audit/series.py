@@ -12,13 +12,14 @@ from audit.pipeline import Measured
 from registry import Projection
 from reports.model import (
     Continuity,
-    Finding,
     LayerSpaces,
     Pair,
     ProjectionReport,
     Spaces,
     Subspaces,
     TopCoordinates,
+    Trajectories,
+    Trajectory,
 )
 
 TOP = 5
@@ -29,7 +30,7 @@ def summarise(projection: Projection, series: Sequence[Measured], full: bool) ->
     """The report of one projection, measured in `series`, layer by layer in order."""
     pairs = tuple(_pair(first, second) for first, second in pairwise(series))
     v, u = ([_leading(one, space) for one in series] for space in ("v", "u"))
-    evr_v, evr_u = _evr3(v), _evr3(u)
+    paths = Trajectories(_trajectory(v), _trajectory(u))
     known = _common_dims(series)
     return ProjectionReport(
         shape=series[0].shape,
@@ -41,8 +42,8 @@ def summarise(projection: Projection, series: Sequence[Measured], full: bool) ->
             v=continuity.null_mean(series[0].shape[1]) if known["v"] else None,
             u=continuity.null_mean(series[0].shape[0]) if known["u"] else None,
         ),
-        evr3=Spaces(evr_v, evr_u),
-        evr3_null=Spaces(_evr3_null(v, evr_v), _evr3_null(u, evr_u)),
+        evr3=Spaces(_evr3(paths.v), _evr3(paths.u)),
+        evr3_null=Spaces(_evr3_null(v, paths.v), _evr3_null(u, paths.u)),
         wa=_mean_wa(pairs) if full else None,
         effective_rank=tuple(
             continuity.effective_rank(one.spectrum.sigma) if one.spectrum else None for one in series
@@ -64,16 +65,8 @@ def summarise(projection: Projection, series: Sequence[Measured], full: bool) ->
         else None,
         pairs=pairs,
         unmeasured=dict(_reasons(series, known, full)),
+        trajectory=paths,
     )
-
-
-def problems(series: Sequence[Measured]) -> Iterator[Finding]:
-    """A finding for each layer that could not be measured."""
-    words = {"nan": "holds NaN", "inf": "holds infinite values", "zero": "is all zero"}
-    for one in series:
-        if one.problem is not None:
-            message = f"{one.projection} of layer {one.layer} {words[one.problem]}: not measured"
-            yield Finding(one.problem, "error", one.projection, one.layer, message)
 
 
 def _pair(first: Measured, second: Measured) -> Pair:
@@ -147,17 +140,32 @@ def _common_dims(series: Sequence[Measured]) -> dict[str, bool]:
     return {"v": len({one.shape[1] for one in series}) == 1, "u": len({one.shape[0] for one in series}) == 1}
 
 
-def _evr3(vectors: Sequence[Tensor | None]) -> float | None:
+def _trajectory(vectors: Sequence[Tensor | None]) -> Trajectory | None:
     known = [vector for vector in vectors if vector is not None]
     if len(known) < trajectory.MIN_LAYERS or len({vector.shape for vector in known}) > 1:
         return None
-    aligned = torch.stack(trajectory.align_signs(known))
-    return float(trajectory.explained_variance(aligned)[: trajectory.COMPONENTS].sum())
+    if len(known[0]) < trajectory.COMPONENTS:
+        return None
+    path = trajectory.principal_path(torch.stack(trajectory.align_signs(known)))
+    points = iter(path.points.tolist())
+    return Trajectory(
+        tuple(None if vector is None else _three(next(points)) for vector in vectors),
+        _three(path.shares.tolist()),
+    )
 
 
-def _evr3_null(vectors: Sequence[Tensor | None], evr3: float | None) -> float | None:
+def _three(numbers: Sequence[float]) -> tuple[float, float, float]:
+    x, y, z = numbers
+    return (x, y, z)
+
+
+def _evr3(path: Trajectory | None) -> float | None:
+    return None if path is None else sum(path.shares)
+
+
+def _evr3_null(vectors: Sequence[Tensor | None], path: Trajectory | None) -> float | None:
     known = [vector for vector in vectors if vector is not None]
-    return None if evr3 is None else trajectory.random_evr3(len(known), len(known[0]))
+    return None if path is None else trajectory.random_evr3(len(known), len(known[0]))
 
 
 def _each(vectors: Sequence[Tensor | None], measure: Callable[[Tensor], float]) -> tuple[float | None, ...]:

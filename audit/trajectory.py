@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -32,10 +33,33 @@ def explained_variance(vectors_Ld: Tensor) -> Tensor:
     Mean-centred; all zero where the rows coincide.
     """
     rows = torch.nn.functional.normalize(vectors_Ld.double(), dim=1)
-    power = torch.linalg.svdvals(rows - rows.mean(dim=0)).square()
+    return _shares(torch.linalg.svdvals(rows - rows.mean(dim=0)).square(), len(rows))
+
+
+def _shares(power: Tensor, count: int) -> Tensor:
     total = power.sum()
     # identical rows leave nothing but rounding to share out
-    return power / total if total > 1e-24 * len(rows) else torch.zeros_like(power)
+    return power / total if total > 1e-24 * count else torch.zeros_like(power)
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """L vectors in their first three principal components: `points` [L, 3], `shares` of variance [3]."""
+
+    points: Tensor
+    shares: Tensor
+
+
+def principal_path(vectors_Ld: Tensor) -> Path:
+    """The rows, L2-normalised and mean-centred, in their first three principal components (L, d >= 3).
+
+    Each component points from the first row towards the last, so that a path has one picture.
+    """
+    rows = torch.nn.functional.normalize(vectors_Ld.double(), dim=1)
+    left, sigma, _ = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    points = (left * sigma)[:, :COMPONENTS]
+    backwards = points[-1] < points[0]
+    return Path(torch.where(backwards, -points, points), _shares(sigma.square(), len(rows))[:COMPONENTS])
 
 
 @cache

@@ -10,6 +10,8 @@ from typing import Literal
 
 SCHEMA = "gcont-audit/1"
 
+Space = Literal["v", "u"]
+SPACES: Mapping[Space, str] = {"v": "input", "u": "output"}
 Facing = Literal["v", "u", "both"]
 Severity = Literal["info", "warning", "error"]
 
@@ -106,6 +108,26 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Trajectory:
+    """A leading direction's path through depth in its first three principal components.
+
+    `points` has one (x, y, z) a layer, in units of the unit vectors the path is made of, None where the layer
+    was not measured; `shares` is the share of variance along each component, largest first.
+    """
+
+    points: tuple[tuple[float, float, float] | None, ...]
+    shares: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """The paths of v1 and u1; None where there are too few layers, or their dimension differs."""
+
+    v: Trajectory | None = None
+    u: Trajectory | None = None
+
+
+@dataclass(frozen=True)
 class ProjectionReport:
     """One projection through all its layers.
 
@@ -135,6 +157,16 @@ class ProjectionReport:
     spectrum: tuple[tuple[tuple[int, float], ...] | None, ...] | None
     pairs: tuple[Pair, ...]
     unmeasured: Mapping[str, str] = field(default_factory=dict)
+    trajectory: Trajectories = Trajectories()
+
+    @property
+    def faced(self) -> tuple[Space, ...]:
+        """The spaces shared with the residual stream."""
+        return ("v", "u") if self.facing == "both" else (self.facing,)
+
+    def dimension(self, space: Space) -> int:
+        """How many coordinates a vector of that space has."""
+        return self.shape[1] if space == "v" else self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -202,7 +234,7 @@ class PublishedValue:
 
     projection: str
     metric: Literal["continuity", "evr3"]
-    space: Literal["v", "u"]
+    space: Space
     published: float
     ours: float | None
     difference: float | None

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from math import sqrt
 
-from reports.model import ProjectionReport, Report
+from reports.model import SPACES, ProjectionReport, Report, Space
+from reports.view import null_deviation
 
 CHANCE_SIGMAS = 4.0
 """A mean this many standard errors above the null of random directions is no chance."""
@@ -30,10 +31,10 @@ WORDS = {
     Strength.STRONG: "strong",
 }
 
-_SPACE_NAMES = {"v": "input space (v1)", "u": "output space (u1)"}
+_SPACE_NAMES: dict[Space, str] = {space: f"{side} space ({space}1)" for space, side in SPACES.items()}
 
 
-def strength(found: ProjectionReport, space: str) -> Strength | None:
+def strength(found: ProjectionReport, space: Space) -> Strength | None:
     """How continuous a projection is in a space; None where it was not measured.
 
     Strong from half the way between null and 1, moderate from a fifth, weak when only above chance.
@@ -47,8 +48,8 @@ def strength(found: ProjectionReport, space: str) -> Strength | None:
         return Strength.STRONG
     if excess >= 0.2:
         return Strength.MODERATE
-    d = found.shape[1] if space == "v" else found.shape[0]
-    error = sqrt(max(1 / d - null**2, 0.0) / pairs)
+    d = found.dimension(space)
+    error = null_deviation(null, d) / sqrt(pairs)
     return Strength.WEAK if value > null + CHANCE_SIGMAS * error else Strength.NONE
 
 
@@ -58,7 +59,7 @@ def sentences(report: Report) -> tuple[str, ...]:
 
 
 def _sentences(report: Report) -> Iterator[str]:
-    if all(strength(found, space) is None for found in report.projections.values() for space in ("v", "u")):
+    if all(strength(found, space) is None for found in report.projections.values() for space in SPACES):
         yield "No projection has two layers to compare, so there is no continuity to speak of."
         return
     for space, words in _SPACE_NAMES.items():
@@ -73,9 +74,9 @@ def _sentences(report: Report) -> Iterator[str]:
             yield f"Nothing is continuous in {words}."
     expected, unusual = _judge(report.projections)
     if expected:
-        judged = len(expected) + len({surprise.split()[0] for surprise in unusual})
+        of = judged(report)[1]
         yield (
-            f"{len(expected)} of {judged} projections are as the paper expects (arXiv:2605.04971): "
+            f"{len(expected)} of {of} projections are as the paper expects (arXiv:2605.04971): "
             f"{', '.join(expected)}."
         )
     for surprise in unusual:
@@ -88,6 +89,12 @@ def _sentences(report: Report) -> Iterator[str]:
         )
 
 
+def judged(report: Report) -> tuple[int, int]:
+    """How many projections are as the paper expects, and how many could be judged."""
+    expected, unusual = _judge(report.projections)
+    return len(expected), len(expected) + len({surprise.split()[0] for surprise in unusual})
+
+
 def _judge(projections: Mapping[str, ProjectionReport]) -> tuple[list[str], list[str]]:
     expected: list[str] = []
     unusual: list[str] = []
@@ -95,24 +102,24 @@ def _judge(projections: Mapping[str, ProjectionReport]) -> tuple[list[str], list
         in_v, in_u = strength(found, "v"), strength(found, "u")
         if in_v is None or in_u is None or name == "OV":
             continue
-        value = {"v": f"{found.continuity.v1:.2f}", "u": f"{found.continuity.u1:.2f}"}
-        facing, other = ("u", "v") if found.facing == "u" else ("v", "u")
-        faced, away = (in_u, in_v) if facing == "u" else (in_v, in_u)
-        surprises = []
-        if name == "V":
-            if max(in_v, in_u) >= Strength.MODERATE:
-                space = "v" if in_v >= in_u else "u"
-                surprises.append(
-                    f"V is {WORDS[max(in_v, in_u)]} in {_SPACE_NAMES[space]} at {value[space]}, expected low"
-                )
-        else:
-            if faced < Strength.MODERATE:
-                surprises.append(
-                    f"{name} is only {WORDS[faced]} in {_SPACE_NAMES[facing]} at {value[facing]}"
-                )
-            if away >= Strength.MODERATE:
-                surprises.append(f"{name} is {WORDS[away]} in {_SPACE_NAMES[other]} too, at {value[other]}")
+        surprises = list(_surprises(name, found, {"v": in_v, "u": in_u}))
         unusual += surprises
         if not surprises:
-            expected.append(f"{name} low" if name == "V" else f"{name} in {facing}1")
+            expected.append(f"{name} low" if name == "V" else f"{name} in {found.faced[0]}1")
     return expected, unusual
+
+
+def _surprises(name: str, found: ProjectionReport, strengths: Mapping[Space, Strength]) -> Iterator[str]:
+    """Where a projection is not as the paper expects."""
+    facing = found.faced[0]
+    other: Space = "u" if facing == "v" else "v"
+    value = {space: f"{getattr(found.continuity, f'{space}1'):.2f}" for space in SPACES}
+    if name == "V":
+        space: Space = "v" if strengths["v"] >= strengths["u"] else "u"
+        if strengths[space] >= Strength.MODERATE:
+            yield f"V is {WORDS[strengths[space]]} in {_SPACE_NAMES[space]} at {value[space]}, expected low"
+        return
+    if strengths[facing] < Strength.MODERATE:
+        yield f"{name} is only {WORDS[strengths[facing]]} in {_SPACE_NAMES[facing]} at {value[facing]}"
+    if strengths[other] >= Strength.MODERATE:
+        yield f"{name} is {WORDS[strengths[other]]} in {_SPACE_NAMES[other]} too, at {value[other]}"

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import median
 
-from reports.model import ProjectionReport, Report
+from reports.model import Finding, ModelInfo, ProjectionReport, Report
 
 MISSING = "–"
 
-SPACES = {"v": "input space, v1", "u": "output space, u1"}
+LISTED = 5
+"""Findings of one kind that name no layer, such as unknown tensors, listed one by one."""
 
 LEGEND = (
     "Continuity is the mean |cos| between the leading singular vectors of adjacent layers; null is what "
@@ -52,6 +54,15 @@ class DetailRow:
     top_u: str
     lag: str
     bound: str
+
+
+@dataclass(frozen=True)
+class FindingRow:
+    """One or several findings of a kind, as text."""
+
+    severity: str
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -152,6 +163,41 @@ def spectra(report: Report) -> Iterator[SpectrumRow]:
         )
 
 
+def findings(report: Report) -> Iterator[FindingRow]:
+    """The findings, those of one kind in several layers told once, those of many tensors cut short."""
+    groups: dict[tuple[str, str, str | None], list[Finding]] = {}
+    for finding in report.findings:
+        groups.setdefault((finding.severity, finding.code, finding.projection), []).append(finding)
+    for (severity, code, _), group in groups.items():
+        layers = sorted(finding.layer for finding in group[1:] if finding.layer is not None)
+        if layers:
+            where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {spans(layers)}"
+            yield FindingRow(severity, code, printable(f"{group[0].message}; likewise in {where}"))
+            continue
+        for finding in group[:LISTED]:
+            yield FindingRow(severity, code, printable(finding.message))
+        if len(group) > LISTED:
+            yield FindingRow(severity, code, f"and {len(group) - LISTED} more, in audit.json")
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """`0-3, 7` for 0, 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(str(number) for number in run) for run in runs)
+
+
+def short_name(model: ModelInfo) -> str:
+    """The model's name without the folders before a local path's last part."""
+    if model.source != "local":
+        return model.id
+    return model.id.rstrip("/").rsplit("/", 1)[-1] or model.id
+
+
 def top_channel(tops: Sequence[tuple[tuple[int, float], ...]]) -> str:
     """The coordinate that most layers' leading vector is largest in, and in how many layers: `137 in 5/6`."""
     firsts = [top[0][0] for top in tops if top]
@@ -159,6 +205,11 @@ def top_channel(tops: Sequence[tuple[tuple[int, float], ...]]) -> str:
         return MISSING
     channel = max(sorted(set(firsts)), key=firsts.count)
     return f"{channel} in {firsts.count(channel)}/{len(firsts)}"
+
+
+def null_deviation(null: float, dimension: int) -> float:
+    """Standard deviation of |cos| of random directions whose mean is `null`: E cos^2 is 1 / dimension."""
+    return sqrt(max(1 / dimension - null**2, 0.0))
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -11,6 +11,7 @@ from scipy import integrate, stats
 from sklearn.decomposition import PCA
 
 from audit import continuity, trajectory
+from reports.view import null_deviation
 
 RNG = np.random.default_rng(0)
 
@@ -29,13 +30,15 @@ def test_the_null_is_that_of_the_beta_distribution(d: int) -> None:
 
     mean, _ = integrate.quad(lambda angle: cos(angle) * cosine_density(angle), 1e-9, pi / 2 - 1e-9, limit=500)
     assert continuity.null_mean(d) == pytest.approx(mean, rel=1e-4)
-    assert continuity.null_deviation(d) == pytest.approx(sqrt(density.mean() - mean**2), rel=1e-3)
+    assert null_deviation(continuity.null_mean(d), d) == pytest.approx(
+        sqrt(density.mean() - mean**2), rel=1e-3
+    )
 
 
 def test_the_null_is_what_random_vectors_give() -> None:
     values = (unit_rows(4000, 50) * unit_rows(4000, 50)).sum(dim=1).abs()
     assert float(values.mean()) == pytest.approx(continuity.null_mean(50), rel=0.03)
-    assert float(values.std()) == pytest.approx(continuity.null_deviation(50), rel=0.05)
+    assert float(values.std()) == pytest.approx(null_deviation(continuity.null_mean(50), 50), rel=0.05)
 
 
 def test_known_nulls() -> None:

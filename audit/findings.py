@@ -1,0 +1,191 @@
+"""What a reader should know about single places in the weights: broken, empty, doubled, torn or untrained.
+
+Each rule reads what was measured anyway. Thresholds are the constants below, and README lists the codes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import cbrt, sqrt
+from statistics import median
+
+from audit.pipeline import Measured
+from registry import Projection
+from reports.model import Finding, Pair, ProjectionReport
+from reports.view import null_deviation
+
+Identical = Callable[[Projection, int, int], bool]
+Series = Mapping[Projection, Sequence[Measured]]
+
+RANK_ONE = 1e-5
+"""Share of the energy outside the leading direction below which a matrix counts as rank one.
+
+Rounding a rank-one matrix to bfloat16 leaves about 4e-6 outside.
+"""
+
+NOISE_SIZE = 32
+"""The smallest side for which the asymptotic law of sigma1 is trusted."""
+
+TRACY_WIDOM = 3.2724
+"""The 99.9% quantile of the Tracy-Widom law of order 1."""
+
+NEIGHBOURS = 4
+"""Pairs on either side that a pair is compared with; fewer than this many in all are too few to judge."""
+
+FAR = 5.0
+"""Robust standard deviations (1.4826 MAD) below the neighbours' median that make a pair weak."""
+
+LOST = 0.5
+"""Share of its neighbours' excess over the null that a weak pair falls short of."""
+
+CONTINUOUS = 0.2
+"""Share of the way from the null to 1 that the neighbours must have for a pair to be weak beside them."""
+
+_SEVERITIES = ("error", "warning", "info")
+
+
+def find_all(
+    series: Series, reports: Mapping[str, ProjectionReport], identical: Identical
+) -> Iterator[Finding]:
+    """Every finding that the measurements give; `identical` compares two layers' stored numbers."""
+    for layers in series.values():
+        yield from unmeasurable(layers)
+        yield from rank_one(layers)
+        yield from noise_like(layers)
+    yield from duplicates(series, identical)
+    for name, found in reports.items():
+        yield from weak_pairs(name, found)
+
+
+def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then warnings, then the rest; otherwise as found."""
+    return tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity)))
+
+
+def unmeasurable(layers: Sequence[Measured]) -> Iterator[Finding]:
+    """A finding for each layer that could not be measured."""
+    words = {"nan": "holds NaN", "inf": "holds infinite values", "zero": "is all zero"}
+    for one in layers:
+        if one.problem is not None:
+            message = f"{one.projection} of layer {one.layer} {words[one.problem]}: not measured"
+            yield Finding(one.problem, "error", one.projection, one.layer, message)
+
+
+def rank_one(layers: Sequence[Measured]) -> Iterator[Finding]:
+    """Matrices that are a single outer product, but for rounding."""
+    for one in layers:
+        if one.stable_rank is not None and min(one.shape) > 1 and one.stable_rank - 1 < RANK_ONE:
+            message = f"{one.projection} of layer {one.layer} has rank one: its rows are all alike"
+            yield Finding("rank-one", "warning", one.projection, one.layer, message)
+
+
+def noise_like(layers: Sequence[Measured]) -> Iterator[Finding]:
+    """Matrices whose largest singular value is no larger than that of random numbers of the same spread.
+
+    OV is left out: a product of random matrices follows another law.
+    """
+    for one in layers:
+        if one.stable_rank is None or one.projection is Projection.OV or min(one.shape) < NOISE_SIZE:
+            continue
+        if one.stable_rank >= 1 / random_energy_share(*one.shape):
+            message = (
+                f"nothing stands out of noise in {one.projection} of layer {one.layer}: its sigma1 is no "
+                "larger than that of random entries of the same variance"
+            )
+            yield Finding("noise-like", "warning", one.projection, one.layer, message)
+
+
+def random_energy_share(m: int, n: int) -> float:
+    """sigma1^2 / ||W||_F^2 that an m x n matrix of independent entries exceeds once in a thousand times.
+
+    The Marchenko-Pastur edge (sqrt m + sqrt n)^2 and its Tracy-Widom fluctuation, in the centring and scaling
+    of Ma 2012 (Bernoulli 18), over m n.
+    """
+    rows, columns = sqrt(m - 0.5), sqrt(n - 0.5)
+    centre = (rows + columns) ** 2
+    scale = (rows + columns) * cbrt(1 / rows + 1 / columns)
+    return (centre + TRACY_WIDOM * scale) / (m * n)
+
+
+def duplicates(series: Series, identical: Identical) -> Iterator[Finding]:
+    """Layers that hold the same numbers as an earlier one: suspected by what was measured, then compared."""
+    twins: dict[tuple[int, int], list[Projection]] = {}
+    for projection, layers in series.items():
+        for earlier, later in _suspects(projection, layers):
+            if identical(projection, earlier, later):
+                twins.setdefault((earlier, later), []).append(projection)
+    for (earlier, later), same in sorted(twins.items(), key=lambda item: item[0][::-1]):
+        comparable = [name for name, layers in series.items() if _measured_in(layers, later)]
+        if len(same) == len([name for name in comparable if name is not Projection.OV]) > 1:
+            message = f"layer {later} is layer {earlier} again: all of {', '.join(same)} are identical"
+            yield Finding("duplicate-layer", "warning", None, later, message)
+            continue
+        for projection in same:
+            message = f"{projection} of layer {later} is identical to that of layer {earlier}"
+            yield Finding("duplicate-layer", "warning", projection, later, message)
+
+
+def _suspects(projection: Projection, layers: Sequence[Measured]) -> Iterator[tuple[int, int]]:
+    """Each layer with the first one before it that agrees in shape, peak, energy and sigma."""
+    if projection is Projection.OV:
+        return
+    seen: dict[tuple[object, ...], list[Measured]] = {}
+    for one in layers:
+        if one.triplets is None:
+            continue
+        alike = seen.setdefault((one.shape, one.peak), [])
+        twin = next((other for other in alike if _agree(one, other)), None)
+        if twin is None:
+            alike.append(one)
+        else:
+            yield twin.layer, one.layer
+
+
+def _agree(one: Measured, other: Measured) -> bool:
+    assert one.triplets is not None
+    assert other.triplets is not None
+    assert one.stable_rank is not None
+    assert other.stable_rank is not None
+    sigma = abs(float(one.triplets.sigma[0] / other.triplets.sigma[0]) - 1)
+    return sigma < 1e-4 and abs(one.stable_rank / other.stable_rank - 1) < 1e-4
+
+
+def _measured_in(layers: Sequence[Measured], index: int) -> bool:
+    return any(one.layer == index and one.triplets is not None for one in layers)
+
+
+def weak_pairs(name: str, found: ProjectionReport) -> Iterator[Finding]:
+    """Adjacent layers whose |cos| in a facing space falls far below that of the pairs around them.
+
+    Degenerate pairs are left out: there v1 is not well defined, and a low |cos| says nothing.
+    """
+    for space in found.faced:
+        null = getattr(found.null, space)
+        if null is None:
+            continue
+        key = f"{space}1"
+        known = [pair for pair in found.pairs if getattr(pair, key) is not None and not pair.degenerate]
+        floor = null + 4 * null_deviation(null, found.dimension(space))
+        for i, pair in enumerate(known):
+            around = [getattr(near, key) for near in _around(known, i)]
+            if len(around) < NEIGHBOURS:
+                continue
+            value, typical = getattr(pair, key), median(around)
+            if typical > floor and _is_weak(value, typical, around, null):
+                yield _weak(name, key, pair, value, typical)
+
+
+def _around(pairs: Sequence[Pair], i: int) -> list[Pair]:
+    return [*pairs[max(0, i - NEIGHBOURS) : i], *pairs[i + 1 : i + 1 + NEIGHBOURS]]
+
+
+def _is_weak(value: float, typical: float, around: Sequence[float], null: float) -> bool:
+    spread = 1.4826 * median(abs(near - typical) for near in around)
+    continuous = (typical - null) / (1 - null) >= CONTINUOUS if null < 1 else False
+    return continuous and typical - value > FAR * spread and value - null < LOST * (typical - null)
+
+
+def _weak(name: str, key: str, pair: Pair, value: float, typical: float) -> Finding:
+    message = (
+        f"{name} turns away between layers {pair.layers[0]} and {pair.layers[1]}: |cos| of {key} is "
+        f"{value:.2f}, where its neighbours have {typical:.2f}"
+    )
+    return Finding("weak-pair", "info", name, pair.layers[0], message)
