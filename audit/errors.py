@@ -18,7 +18,10 @@
     │   ├── HeaderError               a safetensors header that cannot be right
     │   ├── ShardIndexError           an index that names what is not there
     │   ├── TruncatedError            fewer bytes than the header promises
-    │   └── ConfigError               a config.json that cannot be read or believed
+    │   ├── ConfigError               a config.json that cannot be read or believed
+    │   └── ReportError               an audit.json that holds no report
+    ├── GateError              1    the work was done, and something it was to guard against is there
+    │   └── BatchError                a model of a batch could not be audited
     └── StoppedError         130    Ctrl-C
 
 Lower-level errors are translated once, where they arise, with `from error`.
@@ -117,6 +120,20 @@ class TruncatedError(CorruptError):
 
 class ConfigError(CorruptError):
     """config.json cannot be read, or contradicts the tensors."""
+
+
+class ReportError(CorruptError):
+    """An audit.json holds no report that this version can read."""
+
+
+class GateError(AuditError):
+    """The work was done, and something it was to guard against is there."""
+
+    exit_code = 1
+
+
+class BatchError(GateError):
+    """A model of a batch could not be audited; the others were."""
 
 
 class StoppedError(AuditError):

@@ -1,10 +1,10 @@
-"""The output folder: report.md, audit.json and vectors.safetensors, written whole or not at all."""
+"""The output folder: report.md, figures, audit.json, vectors.safetensors; written whole or not at all."""
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +14,19 @@ from torch import Tensor
 
 from audit.audit import Audit
 from audit.checkpoint import local_path
-from audit.errors import OutputError
-from reports.document import to_json
+from audit.errors import OutputError, PathNotFoundError, ReportError
+from reports.comparison import Audited, Entry
+from reports.document import DocumentError, from_json, to_json
+from reports.figures import ILLUSTRATIONS, draw, draw_models, illustrations
+from reports.index import MARK, PAGE, PICTURE
+from reports.index import to_markdown as to_page
 from reports.markdown import to_markdown
+from reports.model import Report
 
 DEFAULT_ROOT = "gcont-reports"
 
-WRITTEN = ("audit.json", "report.md", "vectors.safetensors", "figures")
+VECTORS = "vectors.safetensors"
+WRITTEN = ("audit.json", "report.md", VECTORS, "figures")
 """All that a report's folder holds; one with anything else in it is left alone."""
 
 
@@ -32,6 +38,51 @@ def default_folder(model: str) -> Path:
     path = path.resolve()
     name = path.name if path.is_dir() or path.stem != "model" else path.parent.name
     return Path(DEFAULT_ROOT) / (name.removesuffix(".safetensors") or "model")
+
+
+def read_report(file: Path) -> Report:
+    """The report in an audit.json; raises PathNotFoundError and ReportError."""
+    try:
+        return from_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PathNotFoundError(f"there is no file {file}", "name an audit.json or its folder") from error
+    except OSError as error:
+        raise ReportError(f"{file} cannot be read", error.strerror or "") from error
+    except (DocumentError, UnicodeDecodeError) as error:
+        raise ReportError(f"{file} holds no report: {error}", "audit the model again") from error
+
+
+def check_page(root: Path) -> None:
+    """Make sure, before any work, that a batch's page can be written here; raises OutputError."""
+    page = root / PAGE
+    with _writing(root):
+        if root.exists() and not root.is_dir():
+            raise OutputError(f"{root} is a file", "name a folder with --out")
+        if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+            raise OutputError(f"{page} is not a batch's page", "name another folder with --out")
+        above = next(parent for parent in (root / PAGE).absolute().parents if parent.exists())
+        os.rmdir(tempfile.mkdtemp(prefix=".batch.", dir=above))
+
+
+def write_page(entries: Sequence[Entry], root: Path) -> None:
+    """Write the page over all models of a batch, and its figure; raises OutputError."""
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        if audited := [entry for entry in entries if isinstance(entry, Audited)]:
+            _write_file(root / PICTURE, draw_models(audited))
+        _write_file(root / PAGE, to_page(entries).encode())
+
+
+def _write_file(file: Path, content: bytes) -> None:
+    """Write beside its place, then move it there."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(content)
+        Path(fresh).chmod(0o644)
+        Path(fresh).replace(file)
+    finally:
+        Path(fresh).unlink(missing_ok=True)
 
 
 def check_folder(folder: Path) -> None:
@@ -52,17 +103,42 @@ def check_folder(folder: Path) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=above))
 
 
-def write_folder(audit: Audit, folder: Path) -> None:
-    """Write the report beside its place, then move it there in one step; raises OutputError."""
+def write_audit(audit: Audit, folder: Path) -> None:
+    """Write an audit's report beside its place, then move it there in one step; raises OutputError."""
+    with _fresh(folder) as fresh:
+        _render(audit.report, fresh)
+        save_file(_vectors(audit), fresh / VECTORS, metadata=_metadata(audit))
+        (fresh / VECTORS).chmod(0o644)
+
+
+def write_again(report: Report, source: Path, folder: Path) -> None:
+    """Write a report that was read from the folder `source`, with that folder's vectors if it has them.
+
+    As write_audit; raises OutputError.
+    """
+    with _fresh(folder) as fresh:
+        _render(report, fresh)
+        if (source / VECTORS).is_file():
+            shutil.copyfile(source / VECTORS, fresh / VECTORS)
+
+
+def _render(report: Report, folder: Path) -> None:
+    (folder / "audit.json").write_text(to_json(report), encoding="utf-8")
+    (folder / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    for illustration in illustrations(report):
+        (folder / illustration.file).parent.mkdir(exist_ok=True)
+        (folder / illustration.file).write_bytes(draw(report, illustration))
+
+
+@contextmanager
+def _fresh(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` to write into; it takes its place when all went well."""
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             fresh.chmod(0o755)
-            (fresh / "audit.json").write_text(to_json(audit.report), encoding="utf-8")
-            (fresh / "report.md").write_text(to_markdown(audit.report), encoding="utf-8")
-            save_file(_vectors(audit), fresh / "vectors.safetensors", metadata=_metadata(audit))
-            (fresh / "vectors.safetensors").chmod(0o644)
+            yield fresh
             _replace(folder, fresh)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -85,7 +161,9 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 
 def _is_report(folder: Path) -> bool:
-    if any(entry.name not in WRITTEN for entry in folder.iterdir()):
+    figures = {illustration.file for illustration in ILLUSTRATIONS}
+    ours = {*WRITTEN, *figures}
+    if any(path.relative_to(folder).as_posix() not in ours for path in folder.rglob("*")):
         return False
     try:
         text = (folder / "audit.json").read_text(encoding="utf-8")

@@ -21,7 +21,6 @@ def describe(
     checkpoint: Checkpoint, device: torch.device, command: str, started: str, seconds: float, bytes_read: int
 ) -> Provenance:
     """The provenance of an audit that ends now."""
-    whole = sum(file.size for file in checkpoint.files) <= HASHED_BYTES
     return Provenance(
         tool_version=version(),
         torch_version=torch.__version__,
@@ -33,8 +32,14 @@ def describe(
         wall_seconds=seconds,
         peak_memory_bytes=peak_memory(),
         bytes_read=bytes_read,
-        files=tuple(_identify(file, whole) for file in checkpoint.files),
+        files=source_files(checkpoint),
     )
+
+
+def source_files(checkpoint: Checkpoint) -> tuple[SourceFile, ...]:
+    """The checkpoint's files, each with what identifies its content."""
+    whole = sum(file.size for file in checkpoint.files) <= HASHED_BYTES
+    return tuple(_identify(file, whole) for file in checkpoint.files)
 
 
 def version() -> str:

@@ -12,7 +12,10 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class KnownModel:
-    """A model on the Hub: its repo, family and size, and the key of its published values, if any."""
+    """A model on the Hub: its repo, family and size, and the key of its published values, if any.
+
+    `batch` says whether a batch without names takes it.
+    """
 
     name: str
     repo: str
@@ -21,6 +24,7 @@ class KnownModel:
     hidden_size: int
     role: str
     published: str | None = None
+    batch: bool = True
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

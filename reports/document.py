@@ -1,12 +1,13 @@
 """audit.json: the report as JSON, its schema, and the way back."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from reports.model import SCHEMA, Report
+from reports.model import SCHEMA, ProjectionReport, Report
 
 
 class DocumentError(ValueError):
@@ -31,14 +32,55 @@ def from_json(text: str) -> Report:
     Raises DocumentError for anything else.
     """
     try:
-        report = _adapter().validate_json(text)
-    except ValidationError as error:
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
+        report = _adapter().validate_python(value)
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise DocumentError(f"not valid JSON: {error}") from error
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         raise DocumentError(f"{place}: {first['msg']}") from error
     if report.schema != SCHEMA:
         raise DocumentError(f"schema: {report.schema!r}, where this version reads {SCHEMA!r}")
+    for name, found in report.projections.items():
+        if complaint := _contradiction(found):
+            raise DocumentError(f"projections.{name}.{complaint}")
     return report
+
+
+def _contradiction(found: ProjectionReport) -> str | None:
+    """What in a projection contradicts itself, though every key has its type."""
+    per_layer: dict[str, Sequence[object]] = {
+        "stable_rank": found.stable_rank,
+        "participation.v": found.participation.v,
+        "participation.u": found.participation.u,
+        "top.v": found.top.v,
+        "top.u": found.top.u,
+        "sigma": found.sigma,
+        "residual": found.residual,
+        "angle_bound": found.angle_bound,
+        "effective_rank": found.layers if found.effective_rank is None else found.effective_rank,
+        "spectrum": found.layers if found.spectrum is None else found.spectrum,
+        "trajectory.v": found.trajectory.v.points if found.trajectory.v else found.layers,
+        "trajectory.u": found.trajectory.u.points if found.trajectory.u else found.layers,
+    }
+    for key, values in per_layer.items():
+        if len(values) != len(found.layers):
+            return f"{key}: {len(values)} entries for {len(found.layers)} layers"
+    if list(found.layers) != sorted({layer for layer in found.layers if layer >= 0}) or not found.layers:
+        return "layers: not a rising list of layer numbers"
+    if min(found.shape) < 1:
+        return "shape: not positive"
+    for pair in found.pairs:
+        first, second = pair.layers
+        if not {first, second} <= {*found.layers} or not pair.gap == second - first > 0:
+            return f"pairs: {list(pair.layers)} are no two layers in order"
+        if any(not 0 <= value <= 1 for value in (pair.v1, pair.u1) if value is not None):
+            return f"pairs: |cos| outside 0 to 1 in layers {list(pair.layers)}"
+    if any(sigma <= 0 for points in found.spectrum or () if points for _, sigma in points):
+        return "spectrum: a singular value that is not positive"
+    return None
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,25 +3,76 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from reports.figures import CONTINUITY, HEATMAP, LAG, SPECTRA, TRAJECTORIES, Illustration, illustrations
+from reports.invariance import INVARIANCES
 from reports.model import Report
 from reports.pattern import sentences
-from reports.view import LEGEND, MISSING, details, number, printable, provenance, rows, size, spectra
+from reports.reading import INTRODUCTION, LIMITS, TERMS, character
+from reports.view import (
+    LEGEND,
+    MISSING,
+    details,
+    findings,
+    number,
+    printable,
+    provenance,
+    rows,
+    size,
+    spectra,
+)
 
 
-def to_markdown(report: Report) -> str:
-    """The whole report; the same report always gives the same text."""
-    return "\n".join(_lines(report)) + "\n"
+def to_markdown(report: Report, *, illustrated: bool = True) -> str:
+    """The whole report; the same report always gives the same text.
+
+    `illustrated` links the figures that lie beside it in the report's folder.
+    """
+    return "\n".join(_lines(report, illustrated)) + "\n"
 
 
-def _lines(report: Report) -> Iterator[str]:
+def _lines(report: Report, illustrated: bool) -> Iterator[str]:
+    figures = illustrations(report) if illustrated else ()
     yield f"# Geometric continuity of {escape(report.model.id)}"
     yield ""
     for sentence in sentences(report):
         yield f"- {escape(sentence)}"
-    yield ""
-    yield "## Continuity through depth"
-    yield ""
-    yield from _table(
+    yield from _figures(figures, CONTINUITY)
+    yield from ("", "## Findings", "")
+    yield from _finding_lines(report)
+    yield from ("", "## Continuity through depth", "")
+    yield from _main_table(report)
+    yield from _figures(figures, HEATMAP, *TRAJECTORIES.values())
+    yield from ("", "## What the leading directions are like", "")
+    yield from _detail_lines(report)
+    yield from _figures(figures, LAG)
+    if report.settings.full:
+        yield from _spectrum_lines(report)
+        yield from _figures(figures, SPECTRA)
+    if report.published is not None:
+        yield from _published_lines(report)
+    yield from _reading_lines()
+    yield from _provenance_lines(report)
+
+
+def _figures(shown: Sequence[Illustration], *wanted: Illustration) -> Iterator[str]:
+    for illustration in wanted:
+        if illustration in shown:
+            yield from ("", f"![{illustration.title}]({illustration.file})", "")
+            yield f"*{illustration.title}.* {illustration.caption}"
+
+
+def _finding_lines(report: Report) -> Iterator[str]:
+    rows = list(findings(report))
+    if not rows:
+        yield "None: nothing broken, empty, doubled, torn or untrained stood out."
+        return
+    yield from table(
+        ("", "", "finding"), ((f"**{row.severity}**", f"`{row.code}`", escape(row.message)) for row in rows)
+    )
+
+
+def _main_table(report: Report) -> Iterator[str]:
+    yield from table(
         ("", "v1 (input)", "null", "EVR", "chance", "u1 (output)", "null", "EVR", "chance", "shape", ""),
         (
             (
@@ -35,22 +86,31 @@ def _lines(report: Report) -> Iterator[str]:
     )  # fmt: skip
     yield ""
     yield LEGEND.replace("Full bars mark", "Bold marks")
-    yield ""
-    yield "## What the leading directions are like"
-    yield ""
-    yield from _detail_lines(report)
-    if report.settings.full:
-        yield from _spectrum_lines(report)
-    if report.published is not None:
-        yield from _published_lines(report)
-    if report.findings:
-        yield from ("", "## Findings", "")
-        for finding in report.findings:
-            yield f"- **{finding.severity}** `{finding.code}`: {escape(finding.message)}"
+
+
+def _reading_lines() -> Iterator[str]:
+    yield from ("", "## How to read this", "", INTRODUCTION, "")
+    for term, meaning in TERMS.items():
+        yield f"- **{term}**: {meaning}."
+    yield from (
+        "",
+        "What each number survives, when a model is rewritten without changing what it computes:",
+        "",
+    )
+    yield from table(
+        ("rewriting", "survives", "changes"),
+        ((row.rewriting, row.survives, row.changes) for row in INVARIANCES),
+    )
+    yield from ("", "What the numbers do not mean:", "")
+    for limit in LIMITS:
+        yield f"- {limit}"
+
+
+def _provenance_lines(report: Report) -> Iterator[str]:
     yield from ("", "## Provenance", "")
-    yield from _table(("", ""), ((what, escape(value)) for what, value in provenance(report)))
+    yield from table(("", ""), ((what, escape(value)) for what, value in provenance(report)))
     yield ""
-    yield from _table(
+    yield from table(
         ("file", "size", "content"),
         (
             (escape(f.name), size(f.size), _content(f.etag, f.sha256, f.header_sha256))
@@ -70,7 +130,7 @@ _DETAIL_HEADINGS = (
 
 
 def _detail_lines(report: Report) -> Iterator[str]:
-    yield from _table(
+    yield from table(
         _DETAIL_HEADINGS,
         (
             (
@@ -80,6 +140,9 @@ def _detail_lines(report: Report) -> Iterator[str]:
             for row in details(report)
         ),
     )  # fmt: skip
+    yield ""
+    for sentence in character(report):
+        yield f"- {escape(sentence)}"
     yield ""
     yield (
         "Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 "
@@ -91,7 +154,7 @@ def _detail_lines(report: Report) -> Iterator[str]:
 
 def _spectrum_lines(report: Report) -> Iterator[str]:
     yield from ("", "## The whole spectrum", "")
-    yield from _table(
+    yield from table(
         ("", "WA v", "null", "WA u", "null", "effective rank", "of at most"),
         (
             (
@@ -117,7 +180,7 @@ def _spectrum_lines(report: Report) -> Iterator[str]:
 def _published_lines(report: Report) -> Iterator[str]:
     assert report.published is not None
     yield from ("", f"## Beside what is published ({escape(report.published.source)})", "")
-    yield from _table(
+    yield from table(
         ("", "", "published", "ours", "difference"),
         (
             (
@@ -132,11 +195,12 @@ def _published_lines(report: Report) -> Iterator[str]:
     )
 
 
-_WORDS = ("", "file", "content")
+_WORDS = ("", "file", "content", "finding", "rewriting", "survives", "changes", "model")
 """Headings of columns that hold words, which are set left; numbers are set right."""
 
 
-def _table(headings: Sequence[str], body: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(headings: Sequence[str], body: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table; the cells must be escaped already."""
     yield f"| {' | '.join(headings)} |"
     yield f"|{'|'.join(':--' if heading in _WORDS else '--:' for heading in headings)}|"
     for cells in body:

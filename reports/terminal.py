@@ -10,12 +10,14 @@ from rich.text import Text
 
 from reports.model import Report
 from reports.pattern import sentences
+from reports.reading import character
 from reports.view import (
     LEGEND,
     MISSING,
     ProjectionRow,
     SpaceRow,
     details,
+    findings,
     number,
     printable,
     provenance,
@@ -45,13 +47,16 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     for sentence in sentences(report):
         yield Padding(Text(sentence), (0, 1))
     yield Text()
+    if report.findings:
+        yield _findings(report)
     yield _detail_table(report)
+    for sentence in character(report):
+        yield Padding(Text(sentence), (0, 1))
+    yield Text()
     if report.settings.full:
         yield _spectrum_table(report)
     if report.published is not None:
         yield _published_table(report)
-    if report.findings:
-        yield _findings(report)
     yield _provenance(report)
 
 
@@ -140,10 +145,11 @@ def _published_table(report: Report) -> Table:
 
 def _findings(report: Report) -> RenderableType:
     table = Table.grid(padding=(0, 1))
-    for finding in report.findings:
-        table.add_row(
-            Text(f" {finding.severity}", style="bold"), Text(finding.code), Text(printable(finding.message))
-        )
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    for row in findings(report):
+        style = "bold red" if row.severity == "error" else "bold"
+        table.add_row(Text(f" {row.severity}", style=style), Text(row.code), Text(row.message))
     return Padding(table, (0, 0, 1, 0))
 
 

@@ -34,6 +34,14 @@ def _clean_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(work)
 
 
+@pytest.fixture(autouse=True)
+def _figures_are_blank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes seconds, so that only the tests marked `drawn` do it; the rest write empty figures."""
+    if request.node.get_closest_marker("drawn") is None:
+        monkeypatch.setattr("audit.output.draw", lambda report, illustration: b"")
+        monkeypatch.setattr("audit.output.draw_models", lambda entries: b"")
+
+
 @pytest.fixture
 def cli() -> Callable[..., Result]:
     """Run a command line in this process: `cli("plan", folder, COLUMNS="80")`."""

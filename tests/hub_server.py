@@ -14,7 +14,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,10 +23,31 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
 TOKEN = "hf_atokenofthetests"
 SIGNATURE = "asignatureofthetests"
 LARGE = (".safetensors", ".bin")
 """What a Hub repo keeps in large file storage."""
+
+
+@contextmanager
+def client_of(hub: "HubServer", folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Point this process's huggingface_hub at the server, with a fresh cache and no token below `folder`."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    huggingface_hub.close_session()
+    yield
+    huggingface_hub.close_session()
 
 
 @dataclass

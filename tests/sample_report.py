@@ -76,7 +76,17 @@ def sample_report() -> Report:
             "V": projection("v", (pair(0, 0.5, 0.0625, degenerate=True), pair(1, None, None)), 0.5, 0.0625),
             "O": projection("u", (pair(0, 0.0625, 0.875), pair(1, None, None)), 0.0625, 0.875),
         },
-        findings=(Finding("nan", "error", "Q", 2, "Q of layer 2 holds NaN: not measured"),),
+        findings=(
+            Finding("nan", "error", "Q", 2, "Q of layer 2 holds NaN: not measured"),
+            *(
+                Finding("noise-like", "warning", "V", layer, f"V of layer {layer} is noise")
+                for layer in (0, 1, 2)
+            ),
+            *(
+                Finding("unknown-tensor", "warning", None, None, f"odd|{i} [2, 2] matches no rule")
+                for i in range(7)
+            ),
+        ),
         coverage=Coverage(9, {"biases": 4, "norms and scales": 6}, ("odd|one",)),
         provenance=Provenance(
             tool_version="0.1.0",

@@ -57,7 +57,7 @@ from typer.testing import CliRunner
 for line in {ASKING}:
     result = CliRunner().invoke(audit.cli.app, line)
     assert result.exit_code == 0, (line, result.output)
-heavy = {{"torch", "numpy", "safetensors", "huggingface_hub"}} & set(sys.modules)
+heavy = {{"torch", "numpy", "matplotlib", "safetensors", "huggingface_hub"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = python("-W", "error", "-c", script)
@@ -186,7 +186,7 @@ def test_families_are_listed_in_full(cli):
 def test_families_as_json(cli):
     listed = json.loads(cli("families", "--json").stdout)
     assert [one["name"] for one in listed] == [family.name for family in families()]
-    assert set(listed[0]) == {"name", "summary", "model_types", "projections", "source"}
+    assert set(listed[0]) == {"name", "summary", "model_types", "architectures", "projections", "source"}
 
 
 def test_models_are_listed(cli):
@@ -261,17 +261,21 @@ def test_full_json_fits_the_schema(cli, audited, llama):
     Draft202012Validator(json.loads(cli("schema").stdout)).validate(audited(llama, "--full"))
 
 
-def test_markdown_is_the_report(cli, llama, tmp_path):
+def test_markdown_is_the_report_without_the_figures_that_lie_in_its_folder(cli, llama, tmp_path):
     result = cli(llama, "--format", "markdown", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    written = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert written.count("](figures/") == 3
+    assert result.stdout == re.sub(r"\n!\[[^\n]*\n\n[^\n]*\n", "", written)
     assert result.stdout.startswith("# ")
 
 
 def test_the_table_is_the_result_and_the_rest_goes_to_stderr(cli, llama):
     result = cli(llama, "-v")
     assert result.exit_code == 0
-    assert "Written to gcont-reports/llama: report.md, audit.json, vectors.safetensors" in result.stdout
+    assert (
+        "Written to gcont-reports/llama: report.md, figures, audit.json, vectors.safetensors" in result.stdout
+    )
     assert "family llama, 3 layers, 24 projections" in result.stderr
     assert "family llama, 3 layers, 24 projections" not in result.stdout
 
@@ -434,7 +438,9 @@ def test_the_demo_finds_the_pattern_in_real_weights(cli):
     report = json.loads(result.stdout)
     assert report["model"]["family"] == "bert"
     assert report["model"]["layers"] == 6
-    assert report["findings"] == []
+    assert [(one["code"], one["projection"], one["layer"]) for one in report["findings"]] == [
+        ("weak-pair", "Up", 0)
+    ]
     assert Path("gcont-reports", "all-MiniLM-L6-v2", "report.md").is_file()
     continuity = {name: found["continuity"] for name, found in report["projections"].items()}
     null = report["projections"]["Q"]["null"]["v"]

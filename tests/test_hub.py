@@ -20,7 +20,7 @@ import huggingface_hub
 import pytest
 import torch
 from checkpoints import pack, write_index, write_llama
-from hub_server import SIGNATURE, TOKEN, Fault, HubServer, names
+from hub_server import SIGNATURE, TOKEN, Fault, HubServer, client_of, names
 from huggingface_hub import constants
 from typer.testing import Result
 
@@ -272,18 +272,8 @@ def test_xet_storage_that_fails_is_the_network_and_no_defect(hub: HubServer, tmp
 @pytest.fixture
 def here(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """The server, with this process's huggingface_hub pointed at it and a fresh cache."""
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    huggingface_hub.close_session()
-    yield hub
-    huggingface_hub.close_session()
+    with client_of(hub, tmp_path, monkeypatch):
+        yield hub
 
 
 def failure(*, headers_only: bool = False) -> AuditError:

@@ -18,12 +18,15 @@ from audit.options import AuditOptions
 from audit.plan import make_plan
 from reports.document import DocumentError, from_json, to_json
 
-FILES = ["audit.json", "report.md", "vectors.safetensors"]
+FILES = ["audit.json", "figures", "report.md", "vectors.safetensors"]
+FIGURES = ["continuity.png", "heatmap.png", "lag.png"]
+"""What three layers have to show: no path, and with --full spectra besides."""
+
 CONTROLS = "\x1b[31m\x07\x9b\x7f\u202e\r\n"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def here() -> list[str]:
@@ -37,6 +40,7 @@ def here() -> list[str]:
 def test_the_folder_named_is_the_report(cli, llama, out):
     assert cli(llama, "--out", out).exit_code == 0
     assert sorted(os.listdir(out)) == FILES
+    assert sorted(os.listdir(f"{out}/figures")) == FIGURES
     assert os.stat(out).st_mode & 0o777 == 0o755
     assert here() == [Path(out).parts[0]], "nothing temporary stays behind"
 
@@ -86,7 +90,7 @@ def test_an_older_report_is_replaced(cli, llama):
     old = contents(Path("out"))
     assert cli(llama, "--out", "out", "--only", "q").exit_code == 0
     assert sorted(os.listdir("out")) == FILES
-    assert all(contents(Path("out"))[name] != old[name] for name in FILES)
+    assert all(contents(Path("out"))[name] != old[name] for name in FILES if name in old)
     assert here() == ["out"]
 
 
@@ -117,6 +121,13 @@ def test_a_users_own_notes_in_a_report_are_never_deleted(cli, llama):
     Path("out/notes.txt").write_text("mine")
     cli(llama, "--out", "out")
     assert Path("out/notes.txt").read_text() == "mine"
+
+
+def test_a_users_own_figure_in_a_report_is_never_deleted(cli, llama):
+    assert cli(llama, "--out", "out").exit_code == 0
+    Path("out/figures/mine.png").write_text("mine")
+    assert cli(llama, "--out", "out").exit_code == 2
+    assert Path("out/figures/mine.png").read_text() == "mine"
 
 
 def test_the_model_itself_is_not_overwritten(cli, llama):
@@ -198,7 +209,7 @@ def test_a_failing_rename_brings_the_old_report_back(cli, llama, monkeypatch, st
     assert here() == ["out"]
 
 
-@pytest.mark.parametrize("interrupted", ["save_file", "to_json", "to_markdown", "_replace"])
+@pytest.mark.parametrize("interrupted", ["save_file", "to_json", "to_markdown", "draw", "_replace"])
 def test_ctrl_c_while_writing_leaves_the_old_report(cli, llama, monkeypatch, interrupted):
     assert cli(llama, "--out", "out").exit_code == 0
     before = contents(Path("out"))

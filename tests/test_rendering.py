@@ -23,6 +23,23 @@ MARKDOWN = r"""# Geometric continuity of org/na\*me?\[2J
 - Unusual: V is moderate in input space (v1) at 0.50, expected low.
 - Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined (marked \*): 1. audit.json compares their leading planes.
 
+![Layer by layer](figures/continuity.png)
+
+*Layer by layer.* Each point compares two adjacent layers: |cos| between their leading singular vectors, in the space that faces the residual stream. The grey band is where 95 of 100 pairs of random directions fall. Hollow points are degenerate pairs.
+
+## Findings
+
+|  |  | finding |
+|:--|:--|:--|
+| **error** | `nan` | Q of layer 2 holds NaN: not measured |
+| **warning** | `noise-like` | V of layer 0 is noise; likewise in layers 1-2 |
+| **warning** | `unknown-tensor` | odd\|0 \[2, 2\] matches no rule |
+| **warning** | `unknown-tensor` | odd\|1 \[2, 2\] matches no rule |
+| **warning** | `unknown-tensor` | odd\|2 \[2, 2\] matches no rule |
+| **warning** | `unknown-tensor` | odd\|3 \[2, 2\] matches no rule |
+| **warning** | `unknown-tensor` | odd\|4 \[2, 2\] matches no rule |
+| **warning** | `unknown-tensor` | and 2 more, in audit.json |
+
 ## Continuity through depth
 
 |  | v1 (input) | null | EVR | chance | u1 (output) | null | EVR | chance | shape |  |
@@ -33,6 +50,10 @@ MARKDOWN = r"""# Geometric continuity of org/na\*me?\[2J
 
 Continuity is the mean |cos| between the leading singular vectors of adjacent layers; null is what random directions give. EVR is the share of their path through depth held by 3 principal components; chance is the same for random directions. Bold marks the space that faces the residual stream.
 
+![Both spaces at a glance](figures/heatmap.png)
+
+*Both spaces at a glance.* The same numbers in both spaces: dark is a direction kept from layer to layer. Names in bold face the residual stream in that space.
+
 ## What the leading directions are like
 
 |  | stable rank | spread of v1 | spread of u1 | top channel of v1 | top channel of u1 | lag 1 to last | error bound |
@@ -41,7 +62,14 @@ Continuity is the mean |cos| between the leading singular vectors of adjacent la
 | **V** | 2.5 | 55 | 2 | 7 in 2/2 | 3 in 1/2 | 0.75 to 0.50 | 2e-05 |
 | **O** | 2.5 | 55 | 2 | 7 in 2/2 | 3 in 1/2 | 0.25 to 0.25 | 2e-05 |
 
+- A channel or two hold u1 of O (channel 3 in 1/2): outlier channels, not blends.
+- Spread over many channels: v1 of Q, V.
+
 Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 for a single channel, the dimension for all. Top channel: the coordinate most layers agree on. Lag: mean |cos| in the facing space between adjacent layers, and between the first and the last. Error bound: the largest by which any |cos| of v1 or u1 above may be off.
+
+![A path, or one direction throughout](figures/lag.png)
+
+*A path, or one direction throughout.* Mean |cos| between layers that lie 1, 2, 3 ... apart. A line that falls is a path: the direction turns as it goes. A line that stays up is one direction kept throughout. The last points rest on few pairs.
 
 ## The whole spectrum
 
@@ -53,6 +81,10 @@ Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation
 
 WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier layer, the mean over adjacent pairs. Effective rank: exp of the entropy of σ² / Σ σ² (σ², as in arXiv:2605.04971, where Roy and Vetterli took σ), the median over layers.
 
+![Spectra](figures/spectra.png)
+
+*Spectra.* The singular values of each layer, largest first, over the largest: first layer dark, last light. A steep start is a matrix with few strong directions; a flat line has none.
+
 ## Beside what is published (a paper)
 
 |  |  | published | ours | difference |
@@ -60,9 +92,33 @@ WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier lay
 | **Q** | continuity v1 | 0.70 | 0.750 | +0.050 |
 | **O** | EVR u1 | 0.76 | – | – |
 
-## Findings
+## How to read this
 
-- **error** `nan`: Q of layer 2 holds NaN: not measured
+A transformer's layers share one list of numbers per token, the residual stream: each layer reads it and adds to it. A weight matrix W has an input direction that it amplifies most, v1, and an output direction that this becomes, u1: W v1 = σ1 u1. This report asks whether those directions are kept from layer to layer. arXiv:2605.04971 found that what reads the stream (Q, K, Gate, Up) keeps its input direction, what writes to it (O, Down) its output direction, and V neither; and that residual connections, together with nonlinearities that break rotational symmetry, bring this about.
+
+- **Continuity**: the mean |cos| between v1 (or u1) of adjacent layers: 1 is one direction, at any sign.
+- **null**: what two random directions in that space give; continuity means something only above it.
+- **EVR**: the share of the path through depth that its first three principal components hold; chance is the same for as many random directions.
+- **OV**: the product W_O · W_V, each key-value head repeated over its query heads: all that attention can write of what it reads.
+- **error bound**: how far a |cos| may be from the true one, rounding allowed for, given that the iteration's random start was not orthogonal to a leading direction (`--full` needs no such luck).
+
+What each number survives, when a model is rewritten without changing what it computes:
+
+| rewriting | survives | changes |
+|:--|:--|:--|
+| another basis inside a value head: V to A V, O to O A⁻¹, any invertible A | OV, every number of it | u1 of V and v1 of O; where A is no rotation, v1, u1 and σ of both |
+| the same with A a rotation | OV; v1 of V, u1 of O, and the σ of both | u1 of V, v1 of O |
+| another basis inside a query and key head that cancels in QᵀK (with rotary embedding: one that turns and scales its planes) | v1 and σ of Q and K where it is a rotation, else nothing of Q and K | u1 of Q and K; all of Q and K where it is no rotation |
+| a pre-norm's gain g moved into all its readers: W to W diag(g), g to 1 (a LayerNorm's own bias b to b/g) | every number with `--fold-norm` | raw v1, u1 and σ of Q, K, V, Gate and Up, and raw OV |
+| c 1ᵀ diag(g)⁻¹ added to what reads a pre-norm LayerNorm of gain g, whose output has mean zero before the gain (what this makes of the norm's own bias is taken off the reader's) | readers' numbers and OV with `--fold-norm` | raw v1, u1 and σ of the readers, and raw OV |
+| the neurons of a feed-forward block in another order | v1 of Gate and Up, u1 of Down, and every σ | u1 of Gate and Up, v1 of Down |
+| the residual stream rotated, in every layer alike (RMSNorm, gains folded) | every continuity, EVR, WA and σ; signal flow of OV | spread (participation ratio) and top channels in the space that faces the stream |
+
+What the numbers do not mean:
+
+- They are no score of quality, and none for pruning: what a layer matters for is decided by the activations that reach it, and none are computed here.
+- Only the leading direction is followed. A low value says that this one is not kept, not that nothing is: where the spectrum is flat, it carries little of the matrix.
+- A high value can be trivial: one outlier channel, or one constant direction, is continuous too. The spread and the lag profile tell.
 
 ## Provenance
 
@@ -108,6 +164,15 @@ org/na*me?[2J  llama, 3 layers, hidden size 100
  Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not
  well defined (marked *): 1. audit.json compares their leading planes.
 
+ error   nan            Q of layer 2 holds NaN: not measured
+ warning noise-like     V of layer 0 is noise; likewise in layers 1-2
+ warning unknown-tensor odd|0 [2, 2] matches no rule
+ warning unknown-tensor odd|1 [2, 2] matches no rule
+ warning unknown-tensor odd|2 [2, 2] matches no rule
+ warning unknown-tensor odd|3 [2, 2] matches no rule
+ warning unknown-tensor odd|4 [2, 2] matches no rule
+ warning unknown-tensor and 2 more, in audit.json
+
 What the leading directions are like (medians over layers)
 
     stable  spread  spread         top         lag 1  error
@@ -116,6 +181,10 @@ What the leading directions are like (medians over layers)
  Q     2.5      55       2    7 in 2/2  0.75 to 0.50  2e-05
  V     2.5      55       2    7 in 2/2  0.75 to 0.50  2e-05
  O     2.5      55       2    7 in 2/2  0.25 to 0.25  2e-05
+
+ A channel or two hold u1 of O (channel 3 in 1/2): outlier channels, not
+ blends.
+ Spread over many channels: v1 of Q, V.
 
 The whole spectrum (effective rank: median over layers)
 
@@ -131,8 +200,6 @@ Beside what is published: a paper
  ───────────────────────────────────────────────
  Q  continuity v1       0.70  0.750      +0.050
  O         EVR u1       0.76      –           –
-
- error nan Q of layer 2 holds NaN: not measured
 
  model      org/na*me?[2J at abc123
  family     llama (model_type llama)

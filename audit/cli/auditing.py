@@ -81,45 +81,65 @@ def perform(
     find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", destination: Destination, talk: Talk
 ) -> None:
     """Check the destination, audit, write the folder, print the result."""
-    from audit.audit import run
     from audit.errors import StoppedError
-    from audit.output import check_folder, write_folder
+
+    try:
+        report = write(find_checkpoint, asked, destination.folder, talk)
+    except KeyboardInterrupt as stop:
+        raise StoppedError("stopped by Ctrl-C", "no report was written") from stop
+    show_report(report, destination, talk)
+
+
+def write(
+    find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", folder: Path, talk: Talk
+) -> "Report":
+    """Check the folder, audit, and write the report there."""
+    from audit.audit import run
+    from audit.output import check_folder, write_audit
     from audit.pipeline import resolve_device
     from audit.plan import make_plan
 
-    check_folder(destination.folder)
+    check_folder(folder)
     resolve_device(asked.device)
-    try:
-        plan = make_plan(find_checkpoint(), asked)
-        talk.detail(describe(plan))
-        with _progress(plan, talk) as progress:
-            done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress)
-        write_folder(done, destination.folder)
-    except KeyboardInterrupt as stop:
-        raise StoppedError("stopped by Ctrl-C", "no report was written") from stop
-    written = f"{destination.folder}: report.md, audit.json, vectors.safetensors"
-    show_report(done.report, destination.format, written, talk)
+    plan = make_plan(find_checkpoint(), asked)
+    talk.detail(describe(plan))
+    with _progress(plan, talk) as progress:
+        done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress)
+    with talk.busy("drawing"):
+        write_audit(done, folder)
+    return done.report
 
 
-def show_report(report: "Report", format: o.Format, written: str, talk: Talk) -> None:
-    """Print a report on stdout in the format asked for."""
+def show_report(report: "Report", destination: Destination, talk: Talk) -> None:
+    """Print a report on stdout in the format asked for, and say where it was written."""
+    from reports.figures import illustrations
+
+    figures = ", figures" if illustrations(report) else ""
+    written = f"{destination.folder}: report.md{figures}, audit.json, vectors.safetensors"
+    show_on_stdout(report, destination.format)
+    if destination.format is o.Format.TABLE:
+        from reports.view import printable
+
+        typer.echo(f"\nWritten to {printable(written)}")
+    else:
+        talk.note(f"written to {written}")
+
+
+def show_on_stdout(report: "Report", format: o.Format) -> None:
+    """Print a report in one of the formats."""
     match format:
         case o.Format.TABLE:
             from reports.terminal import to_terminal
-            from reports.view import printable
 
             show(to_terminal(report))
-            typer.echo(f"\nWritten to {printable(written)}")
         case o.Format.MARKDOWN:
             from reports.markdown import to_markdown
 
-            typer.echo(to_markdown(report), nl=False)
-            talk.note(f"written to {written}")
+            typer.echo(to_markdown(report, illustrated=False), nl=False)
         case o.Format.JSON:
             from reports.document import to_json
 
             typer.echo(to_json(report), nl=False)
-            talk.note(f"written to {written}")
 
 
 def describe(plan: "AuditPlan") -> str:

@@ -42,6 +42,15 @@ class Talk:
         return not self.quiet and sys.stderr.isatty()
 
     @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """A word on stderr while something takes a moment; none where nobody would see it."""
+        if not self.shows_progress:
+            yield
+            return
+        with console(stderr=True).status(text):
+            yield
+
+    @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn an error into one line and its exit code; a traceback only with -vv."""
         try:

@@ -1,0 +1,132 @@
+"""`gcont-audit batch`: several models one after the other, and one page over all of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audit.cli import options as o
+from audit.cli.talk import Talk, show
+
+if TYPE_CHECKING:
+    from audit.batch import Job
+    from audit.options import AuditOptions
+    from reports.comparison import Entry
+    from reports.model import Report
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="Names from `gcont-audit models`, Hub ids, or paths. Default: the paper's five further models.",
+        show_default=False,
+    ),
+]
+All = Annotated[
+    bool, typer.Option("--all", metavar="", help="All six models of the paper.", rich_help_panel=o.SOURCE)
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="FILE", help="Models listed in a text file, one a line.", rich_help_panel=o.SOURCE
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="The folder for all reports and index.md. Default: gcont-reports.",
+        rich_help_panel=o.OUTPUT,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", metavar="", help="Print each model's outcome as JSON.", rich_help_panel=o.OUTPUT),
+]
+
+
+def batch(
+    names: Names = None,
+    all: All = False,
+    file: From = None,
+    full: o.Full = False,
+    layers: o.Layers = None,
+    only: o.Only = None,
+    fold_norm: o.FoldNorm = False,
+    device: o.Device = "auto",
+    out: Out = None,
+    json: Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = 0,
+) -> None:
+    """Audit several models, and compare them on one page; what is done already is left as it is."""
+    talk = Talk(quiet, verbose)
+    with talk.errors():
+        from audit.batch import names_in, plan_jobs
+        from audit.options import AuditOptions
+        from audit.output import DEFAULT_ROOT, check_page
+        from audit.pipeline import resolve_device
+        from registry import models
+
+        wanted = [*(names or ()), *(names_in(file) if file else ())]
+        if all or not wanted:
+            wanted += [model.name for model in models() if all or model.batch]
+        root = out or Path(DEFAULT_ROOT)
+        asked = AuditOptions(full=full, fold_norm=fold_norm, layers=layers, only=only, device=device)
+        jobs = plan_jobs(wanted, root)
+        check_page(root)
+        resolve_device(asked.device)
+        _finish(_perform(jobs, asked, root, talk), root, talk, json=json)
+
+
+def _perform(jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: Talk) -> "list[Entry]":
+    """Work through the jobs; on Ctrl-C the page over those done is still written."""
+    from audit.batch import attempt
+    from audit.errors import StoppedError
+    from audit.output import write_page
+    from reports.comparison import Failed
+
+    entries: list[Entry] = []
+    try:
+        for number, job in enumerate(jobs, start=1):
+            talk.note(f"{number} of {len(jobs)}: {job.name}")
+            entry = attempt(job, asked, lambda job: _audit(job, asked, talk))
+            entries.append(entry)
+            if isinstance(entry, Failed):
+                talk.note(f"{job.name} failed: {entry.message}")
+            elif not entry.fresh:
+                talk.note(f"{job.name} is done already, in {job.folder}")
+    except KeyboardInterrupt as stop:
+        write_page(entries, root)
+        kept = f"{len(entries)} of {len(jobs)} models are done and kept"
+        raise StoppedError(f"stopped by Ctrl-C: {kept}", "run it again to go on") from stop
+    with talk.busy("drawing"):
+        write_page(entries, root)
+    return entries
+
+
+def _audit(job: "Job", asked: "AuditOptions", talk: Talk) -> "Report":
+    from audit.cli.auditing import find, write
+
+    return write(lambda: find(job.model, asked, talk), asked, job.folder, talk)
+
+
+def _finish(entries: "list[Entry]", root: Path, talk: Talk, *, json: bool) -> None:
+    """Print the comparison; raises BatchError where a model failed."""
+    from audit.errors import BatchError
+    from reports.comparison import Failed, to_json
+    from reports.index import PAGE, to_terminal
+    from reports.view import printable
+
+    if json:
+        typer.echo(to_json(entries))
+    else:
+        show(to_terminal(entries))
+        typer.echo(f"\nWritten to {printable(str(root / PAGE))}, and a folder for each model")
+    failed = [entry.name for entry in entries if isinstance(entry, Failed)]
+    if failed:
+        raise BatchError(
+            f"{len(failed)} of {len(entries)} models failed: {', '.join(failed)}",
+            "run the same line again once mended; what is done is skipped",
+        )

@@ -1,0 +1,147 @@
+"""Lines over depth: continuity layer by layer, and the lag profile."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from reports.figures.style import GREY, Margins, lay_out, layers_of, look_of, title
+from reports.model import SPACES, ProjectionReport, Report, Space
+from reports.view import null_deviation
+
+LABEL_GAP = 0.055
+"""Share of the axis's height that two labels need between them."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One projection in one space: its points, and which of them to draw hollow."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    hollow: tuple[bool, ...]
+
+
+def continuity(figure: Figure, report: Report) -> None:
+    """|cos| of adjacent layers in the facing spaces, with the band of random directions."""
+    panels = {space: list(_continuity_lines(report, space)) for space in SPACES}
+    layers = layers_of(report)
+    title(figure, report.model, "what each layer keeps of the one before")
+    for axes, (space, lines) in _panels(figure, panels):
+        _band(axes, report, space, [line.name for line in lines])
+        axes.set_xlim(layers.vmin, layers.vmax)
+        _draw(axes, lines, report)
+        axes.set_xlabel("layer")
+        axes.set_ylabel(f"|cos| of {space}1, adjacent layers")
+
+
+def lag(figure: Figure, report: Report) -> None:
+    """Mean |cos| over the distance between two layers, in the facing spaces."""
+    panels = {space: list(_lag_lines(report, space)) for space in SPACES}
+    title(figure, report.model, "does the direction turn, or stay?")
+    for axes, (space, lines) in _panels(figure, panels):
+        _band(axes, report, space, [line.name for line in lines])
+        axes.set_xlim(1, max(2, *(line.x[-1] for line in lines)))
+        _draw(axes, lines, report)
+        axes.set_xlabel("layers apart")
+        axes.set_ylabel(f"mean |cos| of {space}1")
+
+
+def _continuity_lines(report: Report, space: Space) -> Iterator[Line]:
+    for name, found in _facing(report, space):
+        known = [pair for pair in found.pairs if getattr(pair, f"{space}1") is not None]
+        if known:
+            yield Line(
+                name,
+                tuple(sum(pair.layers) / 2 for pair in known),
+                tuple(getattr(pair, f"{space}1") for pair in known),
+                tuple(pair.degenerate for pair in known),
+            )
+
+
+def _lag_lines(report: Report, space: Space) -> Iterator[Line]:
+    for name, found in _facing(report, space):
+        profile = [(i + 1, value) for i, value in enumerate(getattr(found.lag, space)) if value is not None]
+        if profile:
+            x, y = zip(*profile, strict=True)
+            yield Line(name, x, y, (False,) * len(x))
+
+
+def _facing(report: Report, space: Space) -> Iterator[tuple[str, ProjectionReport]]:
+    return ((name, found) for name, found in report.projections.items() if space in found.faced)
+
+
+def _panels(
+    figure: Figure, panels: dict[Space, list[Line]]
+) -> Iterator[tuple[Axes, tuple[Space, list[Line]]]]:
+    shown = {space: lines for space, lines in panels.items() if lines}
+    lay_out(figure, 11 if len(shown) == 2 else 6.5, 4.6, Margins(0.7, 0.8, bottom=0.6, top=0.75, across=0.34))
+    grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)
+    roles: dict[Space, str] = {"v": "Readers of the residual stream", "u": "Writers to the residual stream"}
+    for axes, (space, lines) in zip(grid[0], shown.items(), strict=True):
+        axes.set_title(f"{roles[space]}: {SPACES[space]} space")
+        axes.set_ylim(-0.015, 1.03)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(labelleft=True)
+        yield axes, (space, lines)
+
+
+def _band(axes: Axes, report: Report, space: Space, names: Sequence[str]) -> None:
+    """Where 95 of 100 pairs of random directions fall; all facing spaces have the stream's dimension."""
+    found = report.projections[names[0]]
+    null = getattr(found.null, space)
+    if null is None:
+        return
+    high = min(1.0, null + 2 * null_deviation(null, found.dimension(space)))
+    axes.axhspan(0, high, color="#DDDDDD", zorder=0, lw=0)
+    axes.annotate(
+        "random", (0, 0.5 * high), xycoords=("axes fraction", "data"), xytext=(4, 0),
+        textcoords="offset points", va="center", fontsize=9.5, color="#666666", zorder=5,
+        bbox={"facecolor": "#DDDDDD", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+    )  # fmt: skip
+
+
+def _draw(axes: Axes, lines: Sequence[Line], report: Report) -> None:
+    looks = look_of(tuple(report.projections))
+    for line in lines:
+        colour, marker = looks[line.name]
+        dashed = report.projections[line.name].facing == "both"
+        axes.plot(line.x, line.y, color=colour, ls="--" if dashed else "-", zorder=3)
+        size = 22 if len(line.x) <= 40 else 9
+        faces = ["white" if hollow else colour for hollow in line.hollow]
+        axes.scatter(
+            line.x, line.y, s=size, c=faces, marker=marker, edgecolors=colour, zorder=4, clip_on=False
+        )
+    _label(axes, lines, [looks[line.name][0] for line in lines])
+
+
+def _label(axes: Axes, lines: Sequence[Line], colours: Sequence[str]) -> None:
+    """Each line's name at its right end, moved apart where they would touch."""
+    left, right = axes.get_xlim()
+    edge = right + 0.035 * (right - left)
+    heights = spread([line.y[-1] for line in lines], LABEL_GAP)
+    for line, height, colour in zip(lines, heights, colours, strict=True):
+        axes.plot((line.x[-1], edge), (line.y[-1], height), color=GREY, lw=0.6, clip_on=False, zorder=2)
+        axes.text(edge, height, f" {line.name}", color=colour, fontweight="bold", va="center")
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Heights as near as may be to those wanted, at least `gap` apart, and within [0, 1] if they fit."""
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    placed = [wanted[i] for i in order]
+    for _ in range(100):
+        for low, high in pairwise(range(len(placed))):
+            overlap = gap - (placed[high] - placed[low])
+            if overlap > 0:
+                placed[low] -= overlap / 2
+                placed[high] += overlap / 2
+        shift = max(0.0, -placed[0]) - max(0.0, placed[-1] - 1)
+        placed = [height + shift for height in placed]
+    heights = [0.0] * len(wanted)
+    for i, height in zip(order, placed, strict=True):
+        heights[i] = height
+    return heights

@@ -1,0 +1,144 @@
+"""How every figure looks: a fixed style whatever the user's own, colours told apart by the colour-blind.
+
+The eight hues are those of Okabe and Ito (2008), their yellow darkened to be read on white.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from reports.model import ModelInfo, Report
+from reports.view import printable, short_name
+
+DPI = 150
+
+BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
+ORANGE, PURPLE, OCHRE, INK, GREY = "#E69F00", "#CC79A7", "#A08600", "#222222", "#8A8A8A"
+HUES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, OCHRE, INK)
+MARKERS = "osD^vPX*"
+
+_OWN = {
+    "Q": (BLUE, "o"),
+    "K": (SKY, "s"),
+    "V": (VERMILLION, "D"),
+    "O": (GREEN, "o"),
+    "OV": (INK, "P"),
+    "Gate": (ORANGE, "^"),
+    "Up": (PURPLE, "v"),
+    "Down": (OCHRE, "s"),
+}
+
+DEPTH = "viridis"
+"""The colours of layers, first to last."""
+
+STYLE = {
+    "figure.dpi": DPI,
+    "font.family": "DejaVu Sans",  # it comes with matplotlib
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "lines.markersize": 5,
+    "text.parse_math": False,  # a model's name may hold a dollar sign
+}
+
+
+def look_of(projections: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of each projection: the same in every figure of every model."""
+    others = cycle(zip(HUES, reversed(MARKERS), strict=True))
+    return {name: _OWN[name] if name in _OWN else next(others) for name in projections}
+
+
+def png(drawing: Callable[[Figure], None]) -> bytes:
+    """What `drawing` draws on an empty figure, as PNG without a date or version in it."""
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it announces its cache
+    style = matplotlib.style.context(["default", STYLE])
+    with style, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a model may have any name
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        drawing(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Inches around all panels, and shares of a panel's side between them."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+    across: float = 0.0
+    down: float = 0.0
+
+
+def lay_out(figure: Figure, width: float, height: float, margins: Margins) -> None:
+    """Set the figure's size in inches, and where its panels go."""
+    figure.set_size_inches(width, height)
+    figure.subplots_adjust(
+        left=margins.left / width,
+        right=1 - margins.right / width,
+        bottom=margins.bottom / height,
+        top=1 - margins.top / height,
+        wspace=margins.across,
+        hspace=margins.down,
+    )
+
+
+def title(figure: Figure, model: ModelInfo, text: str) -> None:
+    """The figure's heading: the model's name, made harmless and not too long, and what is shown."""
+    heading(figure, f"{shortened(printable(short_name(model)), 48)}: {text}")
+
+
+def heading(figure: Figure, text: str) -> None:
+    """A line of words at the top left."""
+    left, top = 0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight()
+    figure.text(left, top, text, fontsize=13, fontweight="bold", va="top")
+
+
+def layers_of(report: Report) -> Normalize:
+    """The scale of layer numbers, for DEPTH."""
+    numbers = [layer for found in report.projections.values() for layer in found.layers]
+    return Normalize(min(numbers), max(numbers))
+
+
+def depth_bar(figure: Figure, layers: Normalize) -> None:
+    """The key to the colours of layers, below all panels."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((0.5 - 1.5 / width, 0.47 / height, 3 / width, 0.12 / height))
+    bar = figure.colorbar(ScalarMappable(layers, DEPTH), cax=axes, orientation="horizontal")
+    bar.locator = MaxNLocator(integer=True)
+    bar.set_label("layer", labelpad=0)
+    bar.outline.set_visible(False)
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, its middle left out where it is longer."""
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"

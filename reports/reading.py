@@ -1,0 +1,128 @@
+"""What the leading directions are like in this model, in words: a channel or a blend, a path or a constant.
+
+And what the numbers are: a short guide for someone who has not read the paper.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from statistics import mean, median
+
+from reports.model import SPACES, ProjectionReport, Report, Space
+from reports.pattern import Strength, strength
+from reports.view import top_channel
+
+ALONE = 3.0
+"""Participation ratio up to which a direction is a channel or two."""
+
+SPREAD = 10.0
+"""A direction whose participation ratio is within this factor of a random one's (d / 3) counts as spread."""
+
+STAYS, TURNS = 0.8, 0.4
+"""Shares of the adjacent layers' excess over the null that are left half the depth away: constant from the
+first, a path below the second."""
+
+MIN_LAGS = 4
+"""With fewer lags there is no half of the depth to speak of."""
+
+INTRODUCTION = (
+    "A transformer's layers share one list of numbers per token, the residual stream: each layer reads it "
+    "and adds to it. A weight matrix W has an input direction that it amplifies most, v1, and an output "
+    "direction that this becomes, u1: W v1 = σ1 u1. This report asks whether those directions are kept from "
+    "layer to layer. arXiv:2605.04971 found that what reads the stream (Q, K, Gate, Up) keeps its input "
+    "direction, what writes to it (O, Down) its output direction, and V neither; and that residual "
+    "connections, together with nonlinearities that break rotational symmetry, bring this about."
+)
+
+TERMS = {
+    "Continuity": "the mean |cos| between v1 (or u1) of adjacent layers: 1 is one direction, at any sign",
+    "null": "what two random directions in that space give; continuity means something only above it",
+    "EVR": "the share of the path through depth that its first three principal components hold; chance is "
+    "the same for as many random directions",
+    "OV": "the product W_O · W_V, each key-value head repeated over its query heads: all that attention can "
+    "write of what it reads",
+    "error bound": "how far a |cos| may be from the true one, rounding allowed for, given that the "
+    "iteration's random start was not orthogonal to a leading direction (`--full` needs no such luck)",
+}
+
+LIMITS = (
+    "They are no score of quality, and none for pruning: what a layer matters for is decided by the "
+    "activations that reach it, and none are computed here.",
+    "Only the leading direction is followed. A low value says that this one is not kept, not that nothing "
+    "is: where the spectrum is flat, it carries little of the matrix.",
+    "A high value can be trivial: one outlier channel, or one constant direction, is continuous too. The "
+    "spread and the lag profile tell.",
+)
+
+
+def character(report: Report) -> tuple[str, ...]:
+    """What v1 and u1 are in the spaces that face the residual stream, a few sentences long."""
+    return tuple(_character(report))
+
+
+def _character(report: Report) -> Iterator[str]:
+    facing = [(name, found, space) for name, found in report.projections.items() for space in found.faced]
+    alone = [
+        f"{space}1 of {name} (channel {top_channel(getattr(found.top, space))})"
+        for name, found, space in facing
+        if (ratio := _participation(found, space)) is not None and ratio <= ALONE
+    ]
+    if alone:
+        yield f"A channel or two hold {', '.join(alone)}: outlier channels, not blends."
+    spread = [(name, space) for name, found, space in facing if _is_spread(found, space)]
+    if spread:
+        yield f"Spread over many channels: {_named(spread)}."
+    for words, wanted in _COURSES.items():
+        alike = [(name, space) for name, found, space in facing if course(found, space) is wanted]
+        if alike:
+            yield f"{words}: {_named(alike)}."
+
+
+def _participation(found: ProjectionReport, space: Space) -> float | None:
+    known = [value for value in getattr(found.participation, space) if value is not None]
+    return median(known) if known else None
+
+
+def _is_spread(found: ProjectionReport, space: Space) -> bool:
+    ratio = _participation(found, space)
+    return ratio is not None and ratio > max(ALONE, found.dimension(space) / 3 / SPREAD)
+
+
+class Course(Enum):
+    """How a continuous direction runs through depth."""
+
+    CONSTANT = 1
+    COMMON = 2
+    SLOW = 3
+    PATH = 4
+
+
+_COURSES = {
+    "One direction kept throughout": Course.CONSTANT,
+    "Kept in part, by far layers as much as by near ones": Course.COMMON,
+    "Turning slowly with depth": Course.SLOW,
+    "A path, turned away within half the depth": Course.PATH,
+}
+
+
+def course(found: ProjectionReport, space: Space) -> Course | None:
+    """How a direction runs, by how much of the adjacent layers' |cos| is left half the depth away.
+
+    None where adjacent layers are not continuous to begin with, or too few lags are known.
+    """
+    null, profile = getattr(found.null, space), getattr(found.lag, space)
+    strong = strength(found, space)
+    if strong is None or strong < Strength.MODERATE or len(profile) < MIN_LAGS or profile[0] is None:
+        return None
+    far = [value for value in profile[len(profile) // 2 :] if value is not None]
+    if not far:
+        return None
+    left = (mean(far) - null) / (profile[0] - null)
+    if left >= STAYS:
+        return Course.CONSTANT if strong is Strength.STRONG else Course.COMMON
+    return Course.SLOW if left >= TURNS else Course.PATH
+
+
+def _named(places: Sequence[tuple[str, Space]]) -> str:
+    """`v1 of Q, K; u1 of O` for Q and K in v, O in u."""
+    names = {space: [name for name, where in places if where == space] for space in SPACES}
+    return "; ".join(f"{space}1 of {', '.join(found)}" for space, found in names.items() if found)

@@ -1,0 +1,291 @@
+"""`batch`: several models in one go, what fails costs the others nothing, what is done is left as it is."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import write_llama
+from hub_server import HubServer, client_of
+
+import audit.cli.auditing
+from audit.batch import plan_jobs
+from audit.checkpoint import TensorReader
+from reports.comparison import Audited, Failed, columns, to_json
+from reports.index import to_markdown
+
+from sample_report import sample_report  # isort: skip
+
+PAGE = """<!-- gcont-audit batch -->
+
+# Geometric continuity of 2 models
+
+![Continuity over depth, model by model](index.png)
+
+*Each panel is a projection in a space that faces the residual stream, each line a model: |cos| between adjacent layers over relative depth. Dotted: what random directions give.*
+
+| model | layers | width | Q v1 | V v1 | O u1 | null | as expected | findings |
+|:--|--:|--:|--:|--:|--:|--:|--:|--:|
+| [org/na\\*me?\\[2J](<org--name/report.md>) | 3 | 100 | **0.75** | **0.50** | **0.88** | 0.080 | 2 of 3 | 1 / 10 / 0 |
+| gone\\|model | – | – | – | – | – | – | – | **failed**: there is no model gone\\|model on the Hub |
+
+Mean |cos| between the leading singular vectors of adjacent layers; bold where it is moderate or strong. null: what random directions of that width give. As expected: of the projections, how many are continuous as arXiv:2605.04971 has it. Findings: errors / warnings / notes, told in each report.
+"""  # noqa: E501
+
+ENTRIES = (
+    Audited("org/name", "org--name", sample_report(), fresh=True),
+    Failed("gone|model", "there is no model gone|model on the Hub", 4),
+)
+
+
+def test_the_page_is_this_document() -> None:
+    assert to_markdown(ENTRIES) == PAGE
+    assert [column.heading for column in columns(ENTRIES)] == ["Q v1", "V v1", "O u1"]
+
+
+def test_a_page_without_any_report_has_no_picture() -> None:
+    page = to_markdown(ENTRIES[1:])
+    assert "index.png" not in page
+    assert "| model | layers | width | null | as expected | findings |" in page
+
+
+def test_the_json_tells_each_outcome() -> None:
+    value = json.loads(to_json(ENTRIES))
+    assert value["schema"] == "gcont-audit-batch/1"
+    assert [one["outcome"] for one in value["models"]] == ["audited", "failed"]
+    assert value["models"][0]["continuity"]["O"] == {"v1": 0.0625, "u1": 0.875, "v2": 0.25, "u2": 0.125}
+    assert value["models"][1]["exit_code"] == 4
+
+
+# A batch
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> list[Path]:
+    """Four checkpoints, the third of them cut short."""
+    folders = [write_llama(tmp_path / name, layers=4 + i) for i, name in enumerate("abcd")]
+    file = folders[2] / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    return folders
+
+
+def outcomes(result) -> dict[str, str]:
+    return {Path(one["name"]).name: one["outcome"] for one in json.loads(result.stdout)["models"]}
+
+
+def test_the_broken_one_is_told_and_costs_the_others_nothing(cli, four):
+    result = cli("batch", *four)
+    assert result.exit_code == 1
+    assert sorted(os.listdir("gcont-reports")) == ["a", "b", "d", "index.md", "index.png"]
+    page = Path("gcont-reports/index.md").read_text()
+    assert "[b](<b/report.md>)" in page
+    assert f"| {four[2]} |" in page.replace("\\", "")
+    assert "**failed**: model.safetensors is truncated" in page
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith(f"error: 1 of 4 models failed: {four[2]}: run the same line again")
+    assert f"note: {four[2]} failed: model.safetensors is truncated" in result.stderr
+    for name in "abd":
+        assert sorted(os.listdir(f"gcont-reports/{name}"))[:2] == ["audit.json", "figures"]
+        assert name in result.stdout
+
+
+def test_a_rerun_does_only_what_is_not_done(cli, four, monkeypatch):
+    assert outcomes(cli("batch", *four, "--json")) == dict.fromkeys("abd", "audited") | {"c": "failed"}
+    kept = {name: Path(f"gcont-reports/{name}/audit.json").read_bytes() for name in "abd"}
+    write_llama(four[2], layers=6)
+    result = cli("batch", *four, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert outcomes(result) == dict.fromkeys("abd", "unchanged") | {"c": "audited"}
+    assert kept == {name: Path(f"gcont-reports/{name}/audit.json").read_bytes() for name in "abd"}
+    assert Path("gcont-reports/index.md").read_text().count("report.md>)") == 4
+    monkeypatch.setattr(TensorReader, "read", lambda *_: pytest.fail("a weight was read"))
+    assert set(outcomes(cli("batch", *four, "--json")).values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize("options", [["--full"], ["--fold-norm"], ["--only", "q"], ["--layers", "0:3"]])
+def test_other_settings_are_another_report(cli, four, options):
+    assert cli("batch", four[0]).exit_code == 0
+    assert outcomes(cli("batch", four[0], *options, "--json")) == {"a": "audited"}
+    assert outcomes(cli("batch", four[0], *options, "--json")) == {"a": "unchanged"}
+
+
+def spoil_json(folder: Path, model: Path) -> None:
+    (folder / "audit.json").write_text("{}")
+
+
+def lose_vectors(folder: Path, model: Path) -> None:
+    (folder / "vectors.safetensors").unlink()
+
+
+def other_version(folder: Path, model: Path) -> None:
+    text = (folder / "audit.json").read_text()
+    (folder / "audit.json").write_text(text.replace('"tool_version": "', '"tool_version": "0'))
+
+
+def other_weights(folder: Path, model: Path) -> None:
+    """Of the same shapes and size: only the content tells."""
+    planted = {"model.layers.0.self_attn.q_proj.weight": torch.eye(16)}
+    write_llama(model, layers=4, planted=planted)
+
+
+@pytest.mark.parametrize("change", [spoil_json, lose_vectors, other_version, other_weights])
+def test_what_is_no_longer_the_same_is_done_again(cli, four, change):
+    assert cli("batch", four[0]).exit_code == 0
+    change(Path("gcont-reports/a"), four[0])
+    if change is spoil_json:  # no report any more, so not ours to replace
+        assert outcomes(cli("batch", four[0], "--json")) == {"a": "failed"}
+        assert Path("gcont-reports/a/audit.json").read_text() == "{}"
+        return
+    assert outcomes(cli("batch", four[0], "--json")) == {"a": "audited"}
+
+
+def test_a_defect_in_one_model_is_told_and_the_rest_goes_on(cli, four, monkeypatch):
+    real = audit.cli.auditing.find
+
+    def find(model, *args, **kwargs):
+        if model == str(four[0]):
+            raise ZeroDivisionError("by us")
+        return real(model, *args, **kwargs)
+
+    monkeypatch.setattr(audit.cli.auditing, "find", find)
+    result = cli("batch", four[0], four[1], "--json")
+    assert result.exit_code == 1
+    failed, fine = json.loads(result.stdout)["models"]
+    assert (failed["exit_code"], fine["outcome"]) == (70, "audited")
+    assert failed["error"] == "ZeroDivisionError: by us: a defect in gcont-audit"
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_so(cli, four, monkeypatch):
+    real = audit.cli.auditing.find
+
+    def find(model, *args, **kwargs):
+        if model == str(four[1]):
+            raise KeyboardInterrupt
+        return real(model, *args, **kwargs)
+
+    monkeypatch.setattr(audit.cli.auditing, "find", find)
+    result = cli("batch", *four[:2])
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-1] == (
+        "error: stopped by Ctrl-C: 1 of 2 models are done and kept: run it again to go on"
+    )
+    assert sorted(os.listdir("gcont-reports")) == ["a", "index.md", "index.png"]
+    monkeypatch.undo()
+
+
+# Which models
+
+
+def test_without_names_it_is_the_papers_five_and_all_makes_six(cli, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "audit.batch.attempt", lambda job, *_: asked.append(job.model) or Failed(job.name, "no", 4)
+    )
+    assert cli("batch").exit_code == 1
+    five = [
+        "openai-community/gpt2-xl", "Qwen/Qwen3-8B", "google/gemma-3-12b-pt",
+        "LGAI-EXAONE/EXAONE-4.0-32B", "meta-llama/Llama-3.1-70B",
+    ]  # fmt: skip
+    assert asked == five
+    asked.clear()
+    cli("batch", "--all")
+    assert sorted(asked) == sorted([*five, "meta-llama/Llama-3.1-8B"])
+    asked.clear()
+    cli("batch", "GPT2-XL", "some/model")
+    assert asked == [five[0], "some/model"]
+
+
+def test_models_can_be_listed_in_a_file(cli, four):
+    Path("list.txt").write_text(f"# ours\n\n{four[0]}  # the first\n{four[1]}\n{four[0]}\n")
+    assert outcomes(cli("batch", "--from", "list.txt", "--json")) == {"a": "audited", "b": "audited"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "list.txt cannot be read: No such file or directory"),
+        (b"# nothing\n\n", "list.txt names no model"),
+        (b"\xff\xfe", "list.txt is no text file"),
+    ],
+)
+def test_a_list_that_is_none_is_told(cli, text, said):
+    if text is not None:
+        Path("list.txt").write_bytes(text)
+    result = cli("batch", "--from", "list.txt")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_two_models_for_one_folder_are_refused_before_the_work(cli, four, tmp_path, monkeypatch):
+    other = write_llama(tmp_path / "elsewhere/a")
+    monkeypatch.setattr(TensorReader, "read", lambda *_: pytest.fail("a weight was read"))
+    result = cli("batch", four[0], other)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{four[0]} and {other} would both be written to gcont-reports/a" in result.stderr
+    same = plan_jobs([str(four[0]), f"{four[0]}/"], Path("out"))
+    assert [job.folder for job in same] == [Path("out/a")]
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "noted"])
+def test_a_place_that_cannot_take_the_page_is_refused_before_the_work(cli, four, monkeypatch, place):
+    Path("file").write_text("mine")
+    Path("noted").mkdir()
+    Path("noted/index.md").write_text("# my notes\n")
+    monkeypatch.setattr(TensorReader, "read", lambda *_: pytest.fail("a weight was read"))
+    result = cli("batch", four[0], "--out", place)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert Path("noted/index.md").read_text() == "# my notes\n"
+    assert sorted(os.listdir()) == ["file", "noted"]
+
+
+# On the Hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on loopback with one small model, and this process's client pointed at it."""
+    with HubServer() as server, client_of(server, tmp_path, monkeypatch):
+        server.add("org/tiny", write_llama(tmp_path / "repo"))
+        yield server
+
+
+def test_a_hub_model_is_done_until_its_commit_changes(cli, hub, tmp_path):
+    def run() -> dict[str, Any]:
+        result = cli("batch", "org/tiny", "org/none", "--json")
+        assert result.exit_code == 1
+        tiny, none = json.loads(result.stdout)["models"]
+        assert (none["outcome"], none["exit_code"]) == ("failed", 4)
+        return tiny
+
+    assert run()["outcome"] == "audited"
+    hub.requests.clear()
+    assert run()["outcome"] == "unchanged"
+    assert sum(request.sent for request in hub.requests if request.storage) < 200_000
+    planted = {"model.layers.0.self_attn.q_proj.weight": torch.eye(16)}
+    hub.add("org/tiny", write_llama(tmp_path / "changed", planted=planted))
+    assert run()["outcome"] == "audited"
+
+
+@pytest.mark.drawn
+def test_real_checkpoints_with_one_broken_among_them(cli, real, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_bytes((real("tiny1m") / "config.json").read_bytes())
+    (broken / "model.safetensors").write_bytes((real("tiny1m") / "model.safetensors").read_bytes()[:100_000])
+    names = [real("stories15M"), broken, real("stories260K"), real("vit-tiny-in1k")]
+    result = cli("batch", *names)
+    assert result.exit_code == 1
+    page = Path("gcont-reports/index.md").read_text()
+    assert [line.split("]")[0] for line in page.splitlines() if line.startswith("| [")] == [
+        "| [stories15M", "| [stories260K", "| [vit-tiny-in1k",
+    ]  # fmt: skip
+    assert Path("gcont-reports/index.png").read_bytes().startswith(b"\x89PNG")
+    assert len(os.listdir("gcont-reports/vit-tiny-in1k/figures")) == 5
+    again = cli("batch", *names, "--json")
+    assert outcomes(again) == dict.fromkeys(["stories15M", "stories260K", "vit-tiny-in1k"], "unchanged") | {
+        "broken": "failed"
+    }

@@ -1,0 +1,359 @@
+"""Figures show the report's own numbers, fit their page, and look the same whoever draws them."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
+from math import cos, sin
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from sample_report import pair, projection, sample_report
+
+from reports.comparison import Audited, columns
+from reports.figures import ILLUSTRATIONS, LAG, SPECTRA, TRAJECTORIES, draw, draw_models, illustrations
+from reports.figures.grids import heatmap, spectra
+from reports.figures.lines import continuity, lag, spread
+from reports.figures.models import models
+from reports.figures.paths import trajectories
+from reports.figures.style import STYLE, look_of
+from reports.model import Continuity, LayerSpaces, ProjectionReport, Report, Spaces, Trajectories, Trajectory
+
+HALF_SIZE = 4.5
+"""The least size of type, in points, once a figure is shown at half its width."""
+
+NAMES = ("Q", "K", "V", "O", "OV", "Gate", "Up", "Down")
+FACING = {"O": "u", "Down": "u", "OV": "both"}
+
+
+def drawn(drawing, *args: object) -> Figure:
+    with mpl.style.context(["default", STYLE]):
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        drawing(figure, *args)
+        figure.canvas.draw()
+    return figure
+
+
+def deep_projection(name: str, layers: int) -> ProjectionReport:
+    """A projection of many layers, its numbers made of a rule that a test can repeat."""
+    facing = FACING.get(name, "v")
+    pairs = tuple(pair(i, value(name, i, "v"), value(name, i, "u")) for i in range(layers - 1))
+    points = tuple((sin(i / 9), cos(i / 7), i / layers) for i in range(layers))
+    path = Trajectory(points, (0.5, 0.25, 0.125))
+    lags = tuple(1 / (k + 1) for k in range(layers - 1))
+    spectrum = tuple(((1, 4.0), (2, 2.0), (8, 4.0 / (i + 2))) for i in range(layers))
+    base = projection(facing, pairs, None, None)  # type: ignore[arg-type]
+    return replace(
+        base,
+        layers=tuple(range(layers)),
+        continuity=Continuity(0.5, 0.5, 0.5, 0.5),
+        trajectory=Trajectories(path, path),
+        evr3=Spaces(0.875, 0.875),
+        evr3_null=Spaces(0.25, 0.25),
+        lag=LayerSpaces(lags, lags),
+        spectrum=spectrum,
+    )
+
+
+def value(name: str, i: int, space: str) -> float:
+    return 0.5 + 0.5 * sin(i + NAMES.index(name) + (space == "u"))
+
+
+def deep_report(layers: int = 80, names: Sequence[str] = NAMES, model: str = "org/deep") -> Report:
+    base = sample_report()
+    return replace(
+        base,
+        model=replace(base.model, id=model, layers=layers),
+        projections={name: deep_projection(name, layers) for name in names},
+    )
+
+
+def entries(count: int, layers: int = 80) -> list[Audited]:
+    return [
+        Audited(f"m{i}", f"m{i}", deep_report(layers + i, model=f"org/model-{i}"), fresh=True)
+        for i in range(count)
+    ]
+
+
+DRAWINGS = {
+    "continuity": (continuity,),
+    "heatmap": (heatmap,),
+    "trajectories-v1": (trajectories, "v"),
+    "trajectories-u1": (trajectories, "u"),
+    "lag": (lag,),
+    "spectra": (spectra,),
+}
+
+
+def test_every_illustration_is_drawn_here() -> None:
+    assert [illustration.name for illustration in ILLUSTRATIONS] == list(DRAWINGS)
+
+
+# Which figures there are
+
+
+def names_of(report: Report) -> list[str]:
+    return [illustration.name for illustration in illustrations(report)]
+
+
+def test_a_report_has_the_figures_it_has_something_to_show_in() -> None:
+    assert names_of(deep_report()) == list(DRAWINGS)
+    assert names_of(sample_report()) == ["continuity", "heatmap", "lag", "spectra"]
+    single = replace(deep_projection("Q", 2), layers=(0,), pairs=(), lag=LayerSpaces((), ()), spectrum=None)
+    single = replace(single, trajectory=Trajectories())
+    assert names_of(replace(sample_report(), projections={"Q": single})) == []
+
+
+def test_a_projection_whose_facing_space_is_unknown_shows_only_where_it_is_known() -> None:
+    one_sided = replace(deep_projection("Q", 5), pairs=tuple(pair(i, None, 0.5) for i in range(4)))
+    one_sided = replace(one_sided, lag=LayerSpaces((None,) * 4, (0.5,) * 4), spectrum=None)
+    report = replace(sample_report(), projections={"Q": one_sided})
+    assert names_of(report) == ["heatmap", "trajectories-v1", "trajectories-u1"]
+
+
+# What they show
+
+
+def plotted(figure: Figure, panel: int) -> list[tuple[list[float], list[float]]]:
+    """The polylines of a panel that have as many points as layers or pairs: no leader lines."""
+    lines = figure.axes[panel].get_lines()
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in lines if len(line.get_xdata()) > 2]
+
+
+def test_continuity_draws_each_projection_in_its_facing_space() -> None:
+    figure = drawn(continuity, deep_report(12))
+    readers, writers = plotted(figure, 0), plotted(figure, 1)
+    x = [i + 0.5 for i in range(11)]
+    expected = [(x, [value(name, i, "v") for i in range(11)]) for name in ("Q", "K", "V", "OV", "Gate", "Up")]
+    assert readers == expected
+    assert writers == [(x, [value(name, i, "u") for i in range(11)]) for name in ("O", "OV", "Down")]
+
+
+def test_the_band_is_where_random_directions_fall() -> None:
+    """Of 1000 pairs of random directions in R^100, 95% lie in the band drawn for that dimension."""
+    report = deep_report(12)
+    axes = drawn(continuity, report).axes[0]
+    low, high = axes.transData.inverted().transform(axes.patches[0].get_window_extent())[:, 1]
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((2, 1000, 100))
+    directions /= np.linalg.norm(directions, axis=2, keepdims=True)
+    cosines = np.abs((directions[0] * directions[1]).sum(axis=1))
+    assert low == pytest.approx(0, abs=1e-9)
+    assert np.mean(cosines <= high) == pytest.approx(0.95, abs=0.02)
+
+
+def test_degenerate_pairs_are_hollow_and_unknown_ones_left_out() -> None:
+    pairs = (pair(0, 0.5, 0.1), pair(1, 0.25, 0.1, degenerate=True), pair(2, None, None), pair(3, 0.75, 0.1))
+    found = replace(deep_projection("Q", 5), pairs=pairs)
+    axes = drawn(continuity, replace(sample_report(), projections={"Q": found})).axes[0]
+    assert plotted_points(axes) == [(0.5, 0.5), (1.5, 0.25), (3.5, 0.75)]
+    (dots,) = [one for one in axes.collections if isinstance(one, PathCollection)]
+    assert [tuple(face) == to_rgba("white") for face in dots.get_facecolors()] == [False, True, False]
+
+
+def plotted_points(axes) -> list[tuple[float, float]]:
+    (dots,) = [one for one in axes.collections if isinstance(one, PathCollection)]
+    return [tuple(point) for point in dots.get_offsets()]
+
+
+def test_lag_draws_the_profile() -> None:
+    figure = drawn(lag, deep_report(12, names=("Q", "O")))
+    profile = (list(range(1, 12)), [1 / (k + 1) for k in range(11)])
+    assert plotted(figure, 0) == plotted(figure, 1) == [profile]
+
+
+def test_the_heat_map_shades_each_pair_by_its_value_and_writes_it_out() -> None:
+    report = deep_report(6, names=("Q", "Down"))
+    figure = drawn(heatmap, report)
+    blues = mpl.colormaps["Blues"]
+    for axes, space in zip(figure.axes[:2], "vu", strict=True):
+        for row, (name, cells) in enumerate(zip(("Q", "Down"), axes.collections, strict=True)):
+            boxes = [path.get_extents().extents for path in cells.get_paths()]
+            assert [(box[0], box[2]) for box in boxes] == [(i, i + 1) for i in range(5)]
+            assert [round((box[1] + box[3]) / 2, 9) for box in boxes] == [row] * 5
+            wanted = [blues(value(name, i, space)) for i in range(5)]
+            assert cells.get_facecolors() == pytest.approx(np.array(wanted))
+        written = [text.get_text() for text in axes.texts]
+        assert written == [f"{value(name, i, space):.2f}" for name in ("Q", "Down") for i in range(5)]
+    assert not list(drawn(heatmap, deep_report(80)).axes[0].texts)
+
+
+def test_a_gap_between_layers_is_as_wide_as_it_is() -> None:
+    wide = replace(pair(1, 0.5, 0.5), layers=(1, 4), gap=3)
+    found = replace(deep_projection("Q", 5), layers=(0, 1, 4), pairs=(pair(0, 0.5, 0.5), wide))
+    report = replace(sample_report(), projections={"Q": found})
+    cells = drawn(heatmap, report).axes[0].collections[0]
+    assert [tuple(path.get_extents().intervalx) for path in cells.get_paths()] == [(0, 1), (1, 4)]
+
+
+def test_trajectories_draw_the_points_of_the_report_in_panels_of_one_scale() -> None:
+    report = deep_report(9, names=("Q", "K", "V", "O", "Down"))
+    figure = drawn(trajectories, report, "u")
+    panels = [axes for axes in figure.axes if axes.name == "3d"]
+    assert len(panels) == 5
+    for axes in panels:
+        (dots,) = axes.collections[1:]
+        assert np.transpose(dots._offsets3d) == pytest.approx(
+            np.array(report.projections["Q"].trajectory.u.points)
+        )
+        assert axes.get_xlim() == panels[0].get_xlim() == axes.get_zlim()
+    labels = [text.get_text() for text in panels[0].texts]
+    assert labels == ["Q", "EVR 0.88, chance 0.25", "  0  ", "  8  "]
+
+
+def test_a_layer_without_a_point_is_left_out_of_its_path() -> None:
+    found = deep_projection("Q", 6)
+    points = tuple(None if i == 2 else point for i, point in enumerate(found.trajectory.v.points))
+    path = Trajectories(Trajectory(points, (0.5, 0.3, 0.1)), None)
+    report = replace(sample_report(), projections={"Q": replace(found, trajectory=path)})
+    (axes,) = [axes for axes in drawn(trajectories, report, "v").axes if axes.name == "3d"]
+    assert len(axes.collections[1].get_offsets()) == 5
+
+
+def test_spectra_draw_each_layer_over_its_largest() -> None:
+    figure = drawn(spectra, deep_report(3, names=("Q",)))
+    lines = figure.axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[1, 2, 8]] * 3
+    assert [list(line.get_ydata()) for line in lines] == [[1, 0.5, 1 / (i + 2)] for i in range(3)]
+
+
+def test_the_figure_over_models_has_a_panel_a_projection_and_a_line_a_model() -> None:
+    audited = entries(2, layers=5)
+    figure = drawn(models, audited)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [c.heading for c in columns(audited)]
+    first = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2]
+    assert [list(line.get_ydata()) for line in first] == [
+        [value("Q", i, "v") for i in range(4)],
+        [value("Q", i, "v") for i in range(5)],
+    ]
+    assert list(first[0].get_xdata()) == pytest.approx([0.125, 0.375, 0.625, 0.875])
+
+
+# How they look
+
+
+def all_on_page(figure: Figure) -> bool:
+    """Whether everything that is drawn, ticks and legends too, lies within the figure."""
+    drawn_on = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    return bool(
+        drawn_on.x0 > -0.01
+        and drawn_on.y0 > -0.01
+        and drawn_on.x1 < width + 0.01
+        and drawn_on.y1 < height + 0.01
+    )
+
+
+PAGES = {
+    "6 layers": lambda: deep_report(6),
+    "80 layers": lambda: deep_report(80),
+    "one projection": lambda: deep_report(12, names=("Q",)),
+    "a long name": lambda: deep_report(12, model="organisation-with-a-name/" + "model-" * 30),
+    "400 layers": lambda: deep_report(400, names=("Q", "Down")),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+@pytest.mark.parametrize("page", PAGES)
+def test_all_text_is_on_the_page_and_readable_at_half_size(name: str, page: str) -> None:
+    drawing, *args = DRAWINGS[name]
+    figure = drawn(drawing, PAGES[page](), *args)
+    assert all_on_page(figure)
+    assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 2 * HALF_SIZE
+
+
+def test_a_single_layer_has_its_spectra() -> None:
+    single = replace(deep_projection("Q", 1), pairs=(), lag=LayerSpaces((), ()), trajectory=Trajectories())
+    report = replace(sample_report(), projections={"Q": single})
+    assert names_of(report) == ["spectra"]
+    assert size_of(draw(report, SPECTRA))
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 30])
+def test_the_figure_over_models_keeps_its_text_on_the_page(count: int) -> None:
+    figure = drawn(models, entries(count, layers=5))
+    assert all_on_page(figure)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == [f"org/model-{i}" for i in range(count)]
+    ticks = [text for axes in figure.axes for text in axes.get_xticklabels() if text.get_visible()]
+    assert figure.legends[0].get_window_extent().y1 < min(text.get_window_extent().y0 for text in ticks)
+
+
+def test_the_names_at_the_lines_ends_do_not_touch() -> None:
+    axes = drawn(continuity, deep_report(6)).axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text().strip() in NAMES]
+    assert len(boxes) == 6
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+@pytest.mark.parametrize(
+    "wanted", [[0.5] * 6, [0.0, 0.01, 0.02, 0.9], [1.0, 0.99, 0.98], [0.2], [0.1, 0.9, 0.5]]
+)
+def test_labels_are_spread_apart_in_their_order(wanted: list[float]) -> None:
+    heights = spread(wanted, 0.05)
+    ordered = [height for _, height in sorted(zip(wanted, heights, strict=True))]
+    assert ordered == sorted(ordered)
+    assert min((b - a for a, b in pairwise(ordered)), default=1) > 0.0499
+    assert min(heights) > -1e-6
+    assert max(heights) < 1 + 1e-6
+    if len(wanted) == 1:
+        assert heights == wanted
+
+
+def test_every_projection_has_a_look_of_its_own_and_keeps_it() -> None:
+    looks = look_of(NAMES)
+    assert len(set(looks.values())) == len(NAMES)
+    assert look_of(["Q", "SharedUp"])["Q"] == looks["Q"]
+    others = look_of(["SharedGate", "SharedUp", "SharedDown"])
+    assert len({*others.values(), *looks.values()}) == 11
+
+
+def test_colours_stay_apart_for_the_colour_blind() -> None:
+    """Readers of one panel, and writers of the other, told apart in simulated deuteranopia and protanopia."""
+    for names in (("Q", "K", "V", "OV", "Gate", "Up"), ("O", "OV", "Down")):
+        colours = {name: np.array(to_rgba(colour)[:3]) for name, (colour, _) in look_of(names).items()}
+        for simulate in (DEUTERANOPIA, PROTANOPIA):
+            for one, other in combinations(names, 2):
+                distance = np.linalg.norm(simulate @ colours[one] - simulate @ colours[other])
+                assert distance > 0.1, (one, other)
+
+
+DEUTERANOPIA = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+PROTANOPIA = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]])
+"""Machado, Oliveira and Fernandes 2009, severity 1."""
+
+
+# As files
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", png[16:24])
+
+
+@pytest.mark.parametrize("illustration", ILLUSTRATIONS, ids=lambda one: one.name)
+def test_the_same_report_gives_the_same_png_whatever_the_users_own_style(illustration) -> None:
+    report = deep_report(7)
+    png = draw(report, illustration)
+    width, height = size_of(png)
+    assert 800 <= width <= 1800
+    assert 500 <= height <= 1300
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "figure.dpi": 40, "axes.facecolor": "red"}):
+        assert draw(report, illustration) == png
+
+
+@pytest.mark.parametrize(
+    "name", ["$x^{$", r"\alpha$", "模型/名", "\x1b[31mred", "🤖/🤖", "", "a" * 500], ids=ascii
+)
+def test_any_name_can_be_drawn(name: str) -> None:
+    report = deep_report(5, names=("Q", "O"), model=name)
+    for illustration in (illustrations(report)[0], LAG, SPECTRA, TRAJECTORIES["v"]):
+        size_of(draw(report, illustration))
+    size_of(draw_models([Audited(name, "m", report, fresh=True)]))
