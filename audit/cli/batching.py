@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[MODEL]...",
+        metavar="MODEL",
         help="Names from `gcont-audit models`, Hub ids, or paths. Default: the paper's five further models.",
         show_default=False,
     ),

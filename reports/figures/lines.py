@@ -98,10 +98,10 @@ def _band(axes: Axes, report: Report, space: Space, names: Sequence[str]) -> Non
         return
     high = min(1.0, null + 2 * null_deviation(null, found.dimension(space)))
     axes.axhspan(0, high, color="#DDDDDD", zorder=0, lw=0)
+    # below the lines: it must hide no point
     axes.annotate(
         "random", (0, 0.5 * high), xycoords=("axes fraction", "data"), xytext=(4, 0),
-        textcoords="offset points", va="center", fontsize=9.5, color="#666666", zorder=5,
-        bbox={"facecolor": "#DDDDDD", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        textcoords="offset points", va="center", fontsize=9.5, color="#666666", zorder=1,
     )  # fmt: skip
 
 
