@@ -14,7 +14,7 @@ from reports.view import top_channel
 ALONE = 3.0
 """Participation ratio up to which a direction is a channel or two."""
 
-SPREAD = 10.0
+SPREAD = 4.0
 """A direction whose participation ratio is within this factor of a random one's (d / 3) counts as spread."""
 
 STAYS, TURNS = 0.8, 0.4

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from audit import AuditOptions, audit_model
 from reports.model import Report
 from reports.pattern import Strength, sentences, strength
+from reports.reading import character
 
 LAYERS, HIDDEN, FFN, HEADS, KV = 8, 64, 96, 8, 4
 STEP = 0.3
@@ -137,3 +138,14 @@ def test_the_words_say_what_was_planted(report: Report) -> None:
     assert "Continuous in input space (v1): Q 0.96, K 0.96, Gate 0.82, Up 0.9" in text
     assert "Down in u1" in text
     assert "V low" in text
+
+
+def test_the_words_tell_the_path_from_the_constant_direction(report: Report) -> None:
+    words = {sentence.split(":")[0]: sentence for sentence in character(report)}
+    assert "u1 of O" in words["One direction kept throughout"]
+    assert "v1 of Q" in words["A path, turned away within half the depth"]
+
+
+def test_the_planted_seam_is_the_only_weak_pair(report: Report) -> None:
+    weak = [(one.projection, one.layer) for one in report.findings if one.code == "weak-pair"]
+    assert weak == [("Gate", SEAM - 1)]

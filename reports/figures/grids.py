@@ -15,7 +15,7 @@ from reports.model import SPACES, ProjectionReport, Report, Space
 
 COLUMNS = 4
 SHADES = "Blues"
-WRITTEN_OUT = 14
+WRITTEN_OUT = 12
 """Pairs up to which each cell shows its number."""
 
 LOWEST = 1e-3
@@ -57,7 +57,7 @@ def _cells(axes: Axes, row: int, found: ProjectionReport, space: Space) -> None:
     )
     for pair, value in known if len(found.pairs) <= WRITTEN_OUT else ():
         axes.text(
-            sum(pair.layers) / 2, row, f"{value:.2f}", ha="center", va="center", fontsize=10,
+            sum(pair.layers) / 2, row, f"{value:.2f}", ha="center", va="center", fontsize=9.5,
             color="white" if value > 0.55 else INK,
         )  # fmt: skip
 

@@ -50,6 +50,8 @@ def _frame(axes: Axes, column: Column, *, first: bool, last: bool) -> None:
     axes.set_title(column.heading, fontweight="bold")
     axes.set(xlim=(0, 1), ylim=(-0.015, 1.03))
     axes.set_xticks([0, 0.5, 1], ["first", "layer", "last"])
+    for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
+        label.set_horizontalalignment(side)
     axes.tick_params(labelleft=first, labelbottom=last)
     if first:
         axes.set_ylabel("|cos|")
