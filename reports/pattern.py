@@ -84,8 +84,8 @@ def _sentences(report: Report) -> Iterator[str]:
     degenerate = sum(pair.degenerate for found in report.projections.values() for pair in found.pairs)
     if degenerate:
         yield (
-            f"Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined "
-            f"(marked *): {degenerate}. audit.json compares their leading planes."
+            f"Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined: "
+            f"{degenerate}. audit.json compares their leading planes."
         )
 
 

@@ -105,9 +105,10 @@ _COURSES = {
 
 
 def course(found: ProjectionReport, space: Space) -> Course | None:
-    """How a direction runs, by how much of the adjacent layers' |cos| is left half the depth away.
+    """How a direction runs, by how much of the adjacent layers' |cos| is left half the depth away and beyond.
 
-    None where adjacent layers are not continuous to begin with, or too few lags are known.
+    It is constant if each lag there keeps enough; otherwise their mean decides. None where adjacent layers are
+    not continuous to begin with, or too few lags are known.
     """
     null, profile = getattr(found.null, space), getattr(found.lag, space)
     strong = strength(found, space)
@@ -116,9 +117,11 @@ def course(found: ProjectionReport, space: Space) -> Course | None:
     far = [value for value in profile[len(profile) // 2 :] if value is not None]
     if not far:
         return None
-    left = (mean(far) - null) / (profile[0] - null)
+    left, least = ((value - null) / (profile[0] - null) for value in (mean(far), min(far)))
+    if least >= STAYS and strong is Strength.STRONG:
+        return Course.CONSTANT
     if left >= STAYS:
-        return Course.CONSTANT if strong is Strength.STRONG else Course.COMMON
+        return Course.COMMON
     return Course.SLOW if left >= TURNS else Course.PATH
 
 

@@ -43,7 +43,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     )
     yield Text()
     yield _main_table(report)
-    yield Padding(Text(LEGEND, style="dim"), (0, 1, 1, 1))
+    marked = " A * marks degenerate pairs." if any(row.note for row in rows(report)) else ""
+    yield Padding(Text(LEGEND + marked, style="dim"), (0, 1, 1, 1))
     for sentence in sentences(report):
         yield Padding(Text(sentence), (0, 1))
     yield Text()

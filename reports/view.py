@@ -115,7 +115,7 @@ def rows(report: Report) -> Iterator[ProjectionRow]:
         degenerate = sum(pair.degenerate for pair in found.pairs)
         yield ProjectionRow(
             name=name,
-            shape=f"{found.shape[0]} x {found.shape[1]}",
+            shape=f"{found.shape[0]}×{found.shape[1]}",
             v=_space(found, "v"),
             u=_space(found, "u"),
             note=f"{degenerate} of {len(found.pairs)} pairs degenerate" if degenerate else "",

@@ -41,6 +41,7 @@ GONE = (0.9, 0.5, 0.2, 0.1, 0.08, 0.08, 0.08, 0.08)
     [
         (found(0.9), Course.CONSTANT),
         (found(0.3), Course.COMMON),
+        (found(0.9, (0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.5)), Course.COMMON),
         (found(0.9, FALLING), Course.SLOW),
         (found(0.9, GONE), Course.PATH),
         (found(0.1), None),

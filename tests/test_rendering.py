@@ -21,7 +21,7 @@ MARKDOWN = r"""# Geometric continuity of org/na\*me?\[2J
 - Continuous in output space (u1): O 0.88.
 - 2 of 3 projections are as the paper expects (arXiv:2605.04971): Q in v1, O in u1.
 - Unusual: V is moderate in input space (v1) at 0.50, expected low.
-- Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined (marked \*): 1. audit.json compares their leading planes.
+- Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined: 1. audit.json compares their leading planes.
 
 ![Layer by layer](figures/continuity.png)
 
@@ -44,9 +44,9 @@ MARKDOWN = r"""# Geometric continuity of org/na\*me?\[2J
 
 |  | v1 (input) | null | EVR | chance | u1 (output) | null | EVR | chance | shape |  |
 |:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|:--|
-| **Q** | **0.7500** | 0.080 | 0.90 | 0.55 | 0.0625 | 0.080 | – | – | 100 x 100 |  |
-| **V** | **0.5000** | 0.080 | 0.90 | 0.55 | 0.0625 | 0.080 | – | – | 100 x 100 | 1 of 2 pairs degenerate |
-| **O** | 0.0625 | 0.080 | 0.90 | 0.55 | **0.8750** | 0.080 | – | – | 100 x 100 |  |
+| **Q** | **0.7500** | 0.080 | 0.90 | 0.55 | 0.0625 | 0.080 | – | – | 100×100 |  |
+| **V** | **0.5000** | 0.080 | 0.90 | 0.55 | 0.0625 | 0.080 | – | – | 100×100 | 1 of 2 pairs degenerate |
+| **O** | 0.0625 | 0.080 | 0.90 | 0.55 | **0.8750** | 0.080 | – | – | 100×100 |  |
 
 Continuity is the mean |cos| between the leading singular vectors of adjacent layers; null is what random directions give. EVR is the share of their path through depth held by 3 principal components; chance is the same for random directions. Bold marks the space that faces the residual stream.
 
@@ -154,7 +154,8 @@ org/na*me?[2J  llama, 3 layers, hidden size 100
  Continuity is the mean |cos| between the leading singular vectors of adjacent
  layers; null is what random directions give. EVR is the share of their path
  through depth held by 3 principal components; chance is the same for random
- directions. Full bars mark the space that faces the residual stream.
+ directions. Full bars mark the space that faces the residual stream. A * marks
+ degenerate pairs.
 
  Continuous in input space (v1): Q 0.75, V 0.50.
  Continuous in output space (u1): O 0.88.
@@ -162,7 +163,7 @@ org/na*me?[2J  llama, 3 layers, hidden size 100
  u1.
  Unusual: V is moderate in input space (v1) at 0.50, expected low.
  Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not
- well defined (marked *): 1. audit.json compares their leading planes.
+ well defined: 1. audit.json compares their leading planes.
 
  error   nan            Q of layer 2 holds NaN: not measured
  warning noise-like     V of layer 0 is noise; likewise in layers 1-2
