@@ -107,8 +107,8 @@ _COURSES = {
 def course(found: ProjectionReport, space: Space) -> Course | None:
     """How a direction runs, by how much of the adjacent layers' |cos| is left half the depth away and beyond.
 
-    It is constant if each lag there keeps enough; otherwise their mean decides. None where adjacent layers are
-    not continuous to begin with, or too few lags are known.
+    It is constant if each lag there keeps enough; otherwise their mean decides. None where adjacent layers
+    are not continuous to begin with, or too few lags are known.
     """
     null, profile = getattr(found.null, space), getattr(found.lag, space)
     strong = strength(found, space)

@@ -50,8 +50,9 @@ def _frame(axes: Axes, column: Column, *, first: bool, last: bool) -> None:
     axes.set_title(column.heading, fontweight="bold")
     axes.set(xlim=(0, 1), ylim=(-0.015, 1.03))
     axes.set_xticks([0, 0.5, 1], ["first", "layer", "last"])
-    for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
-        label.set_horizontalalignment(side)
+    first_label, _, last_label = axes.get_xticklabels()
+    first_label.set_horizontalalignment("left")
+    last_label.set_horizontalalignment("right")
     axes.tick_params(labelleft=first, labelbottom=last)
     if first:
         axes.set_ylabel("|cos|")
