@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.checkpoint import local_path, open_checkpoint
-from audit.errors import AuditError, PathNotFoundError, UsageError
+from audit.errors import DEFECT, AuditError, PathNotFoundError, UsageError
 from audit.options import AuditOptions, format_layers
 from audit.output import DEFAULT_ROOT, VECTORS, default_folder, read_report
 from audit.provenance import source_files, version
 from registry import models
 from reports.comparison import Audited, Entry, Failed
 from reports.model import Report
-
-DEFECT = 70
-"""The exit code of a crash, which is a defect of ours."""
 
 
 @dataclass(frozen=True)

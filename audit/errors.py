@@ -29,6 +29,9 @@ Lower-level errors are translated once, where they arise, with `from error`.
 
 from typing import ClassVar
 
+DEFECT = 70
+"""The exit code of a crash, which is a defect of ours."""
+
 
 class AuditError(Exception):
     """One thing went wrong: `message` names it, `hint` says what to do next."""

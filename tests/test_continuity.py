@@ -161,3 +161,15 @@ def test_the_random_baseline_of_evr(layers: int, d: int, published: float) -> No
 def test_the_random_baseline_with_more_layers_than_dimensions() -> None:
     drawn = [float(PCA(3).fit(unit_rows(12, 6).numpy()).explained_variance_ratio_.sum()) for _ in range(300)]
     assert trajectory.random_evr3(12, 6) == pytest.approx(np.mean(drawn), abs=0.01)
+
+
+@pytest.mark.parametrize(("layers", "d"), [(5, 3), (6, 288), (32, 100)])
+def test_the_principal_path_is_scikit_learns_pointing_from_first_to_last(layers: int, d: int) -> None:
+    vectors = unit_rows(layers, d)
+    path = trajectory.principal_path(3 * vectors)  # lengths do not matter
+    pca = PCA(n_components=3).fit(vectors.numpy())
+    expected = pca.transform(vectors.numpy())
+    expected *= np.where(expected[-1] < expected[0], -1, 1)
+    assert path.points.numpy() == pytest.approx(expected, abs=1e-9)
+    assert path.shares.numpy() == pytest.approx(pca.explained_variance_ratio_, abs=1e-9)
+    assert (path.points[-1] >= path.points[0]).all()

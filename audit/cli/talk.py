@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from audit.errors import AuditError, StoppedError
+from audit.errors import DEFECT, AuditError, StoppedError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-DEFECT = 70
-"""The exit code of a crash, which is a defect of ours."""
 
 
 @dataclass(frozen=True)
