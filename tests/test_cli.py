@@ -257,8 +257,10 @@ def test_json_is_one_document_of_the_schema_and_the_written_one(cli, llama, tmp_
     assert cli(llama, "--format", "json").stdout.startswith('{\n "schema"')
 
 
-def test_full_json_fits_the_schema(cli, audited, llama):
-    Draft202012Validator(json.loads(cli("schema").stdout)).validate(audited(llama, "--full"))
+def test_full_json_fits_the_schema(cli, audited, tmp_path):
+    report = audited(write_llama(tmp_path / "m", layers=6), "--full")
+    Draft202012Validator(json.loads(cli("schema").stdout)).validate(report)
+    assert len(report["projections"]["Q"]["trajectory"]["v"]["points"]) == 6
 
 
 def test_markdown_is_the_report_without_the_figures_that_lie_in_its_folder(cli, llama, tmp_path):

@@ -119,12 +119,13 @@ def _finish(entries: "list[Entry]", root: Path, talk: Talk, *, json: bool) -> No
     from reports.index import PAGE, to_terminal
     from reports.view import printable
 
+    failed = [entry.name for entry in entries if isinstance(entry, Failed)]
     if json:
         typer.echo(to_json(entries))
     else:
         show(to_terminal(entries))
-        typer.echo(f"\nWritten to {printable(str(root / PAGE))}, and a folder for each model")
-    failed = [entry.name for entry in entries if isinstance(entry, Failed)]
+        folders = ", and a folder for each model audited" if len(failed) < len(entries) else ""
+        typer.echo(f"\nWritten to {printable(str(root / PAGE))}{folders}")
     if failed:
         raise BatchError(
             f"{len(failed)} of {len(entries)} models failed: {', '.join(failed)}",

@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from audit import AuditOptions, audit_model
+from reports.figures import draw, illustrations
+from reports.model import Report
 
 
 def weights_folder() -> Path:
@@ -41,6 +43,12 @@ def naive(folder: Path) -> None:
         torch.linalg.svd(weight, full_matrices=False)
 
 
+def figures(report: Report) -> None:
+    """Every figure of the report as PNG, matplotlib loaded already."""
+    for illustration in illustrations(report):
+        draw(report, illustration)
+
+
 def demo_process(*options: str) -> None:
     """The command as a user runs it, Python's start and torch's import included."""
     with tempfile.TemporaryDirectory() as out:
@@ -58,11 +66,13 @@ def seconds(work: Callable[[], object]) -> float:
 def main(runs: int) -> None:
     """Measure all in turn, `runs` times, after one warm-up of each."""
     folder = weights_folder()
+    report = audit_model(str(folder))
     contestants: dict[str, Callable[[], object]] = {
         "read only": lambda: read(folder),
         "naive loop (torch.linalg.svd)": lambda: naive(folder),
         "audit_model, leading": lambda: audit_model(str(folder)),
         "audit_model, --full": lambda: audit_model(str(folder), AuditOptions(full=True)),
+        "drawing the report's figures": lambda: figures(report),
         "process: import torch": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
         "process: gcont-audit demo": demo_process,
         "process: gcont-audit demo --full": lambda: demo_process("--full"),
