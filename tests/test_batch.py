@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hub_server import HubServer, client_of
 import audit.cli.auditing
 from audit.batch import plan_jobs
 from audit.checkpoint import TensorReader
-from reports.comparison import Audited, Failed, columns, to_json
+from reports.comparison import Audited, Cell, Column, Failed, cell, columns, to_json
 from reports.index import to_markdown
 
 from sample_report import sample_report  # isort: skip
@@ -44,6 +45,17 @@ ENTRIES = (
 def test_the_page_is_this_document() -> None:
     assert to_markdown(ENTRIES) == PAGE
     assert [column.heading for column in columns(ENTRIES)] == ["Q v1", "V v1", "O u1"]
+
+
+def test_only_moderate_continuity_and_more_is_bold() -> None:
+    """With a null of .08, moderate begins at .264."""
+    report = sample_report()
+    found = report.projections["Q"]
+    for value, strong in ((0.263, False), (0.265, True)):
+        changed = replace(found, continuity=replace(found.continuity, v1=value))
+        shown = cell(replace(report, projections={"Q": changed}), Column("Q", "v"))
+        assert (shown.text, shown.strong) == (f"{value:.2f}", strong)
+    assert cell(report, Column("Gate", "v")) == Cell("–", strong=False)
 
 
 def test_a_page_without_any_report_has_no_picture() -> None:

@@ -47,6 +47,7 @@ def deep_projection(name: str, layers: int) -> ProjectionReport:
     pairs = tuple(pair(i, value(name, i, "v"), value(name, i, "u")) for i in range(layers - 1))
     points = tuple((sin(i / 9), cos(i / 7), i / layers) for i in range(layers))
     path = Trajectory(points, (0.5, 0.25, 0.125))
+    other = Trajectory(tuple((z, x, y) for x, y, z in points), (0.5, 0.25, 0.125))
     lags = tuple(1 / (k + 1) for k in range(layers - 1))
     spectrum = tuple(((1, 4.0), (2, 2.0), (8, 4.0 / (i + 2))) for i in range(layers))
     base = projection(facing, pairs, None, None)  # type: ignore[arg-type]
@@ -54,7 +55,7 @@ def deep_projection(name: str, layers: int) -> ProjectionReport:
         base,
         layers=tuple(range(layers)),
         continuity=Continuity(0.5, 0.5, 0.5, 0.5),
-        trajectory=Trajectories(path, path),
+        trajectory=Trajectories(path, other),
         evr3=Spaces(0.875, 0.875),
         evr3_null=Spaces(0.25, 0.25),
         lag=LayerSpaces(lags, lags),
@@ -208,6 +209,17 @@ def test_trajectories_draw_the_points_of_the_report_in_panels_of_one_scale() -> 
     assert labels == ["Q", "EVR 0.88, chance 0.25", "  0  ", "  8  "]
 
 
+def test_a_projection_without_a_path_in_a_space_has_no_panel_there() -> None:
+    report = deep_report(6, names=("Q", "K"))
+    half = replace(
+        report.projections["K"], trajectory=Trajectories(None, report.projections["K"].trajectory.u)
+    )
+    report = replace(report, projections={"Q": report.projections["Q"], "K": half})
+    for space, count in (("v", 1), ("u", 2)):
+        panels = [axes for axes in drawn(trajectories, report, space).axes if axes.name == "3d"]
+        assert len(panels) == count
+
+
 def test_a_layer_without_a_point_is_left_out_of_its_path() -> None:
     found = deep_projection("Q", 6)
     points = tuple(None if i == 2 else point for i, point in enumerate(found.trajectory.v.points))
@@ -345,6 +357,7 @@ def size_of(png: bytes) -> tuple[int, int]:
 def test_the_same_report_gives_the_same_png_whatever_the_users_own_style(illustration) -> None:
     report = deep_report(7)
     png = draw(report, illustration)
+    assert b"atplotlib" not in png, "no version that would make tomorrow's file another one"
     width, height = size_of(png)
     assert 800 <= width <= 1800
     assert 500 <= height <= 1300
