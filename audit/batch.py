@@ -77,7 +77,7 @@ def attempt(job: Job, options: AuditOptions, work: Callable[[Job], Report]) -> E
 
 def finished(job: Job, options: AuditOptions) -> Report | None:
     """The report in the job's folder, if this version would make the same of the same files."""
-    if not (job.folder / "audit.json").is_file() or not (job.folder / VECTORS).is_file():
+    if not all((job.folder / name).is_file() for name in ("audit.json", "report.md", VECTORS)):
         return None
     try:
         report = read_report(job.folder / "audit.json")

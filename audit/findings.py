@@ -73,7 +73,9 @@ def rank_one(layers: Sequence[Measured]) -> Iterator[Finding]:
     """Matrices that are a single outer product, but for rounding."""
     for one in layers:
         if one.stable_rank is not None and min(one.shape) > 1 and one.stable_rank - 1 < RANK_ONE:
-            message = f"{one.projection} of layer {one.layer} has rank one: its rows are all alike"
+            message = (
+                f"{one.projection} of layer {one.layer} has rank one: its rows are multiples of one another"
+            )
             yield Finding("rank-one", "warning", one.projection, one.layer, message)
 
 
@@ -109,9 +111,9 @@ def duplicates(series: Series, identical: Identical) -> Iterator[Finding]:
     """Layers that hold the same numbers as an earlier one: suspected by what was measured, then compared."""
     twins: dict[tuple[int, int], list[Projection]] = {}
     for projection, layers in series.items():
-        for earlier, later in _suspects(projection, layers):
-            if identical(projection, earlier, later):
-                twins.setdefault((earlier, later), []).append(projection)
+        if projection is not Projection.OV:  # it follows from V and O
+            for pair in _twins(projection, layers, identical):
+                twins.setdefault(pair, []).append(projection)
     for (earlier, later), same in sorted(twins.items(), key=lambda item: item[0][::-1]):
         comparable = [name for name, layers in series.items() if _measured_in(layers, later)]
         if len(same) == len([name for name in comparable if name is not Projection.OV]) > 1:
@@ -123,16 +125,23 @@ def duplicates(series: Series, identical: Identical) -> Iterator[Finding]:
             yield Finding("duplicate-layer", "warning", projection, later, message)
 
 
-def _suspects(projection: Projection, layers: Sequence[Measured]) -> Iterator[tuple[int, int]]:
-    """Each layer with the first one before it that agrees in shape, peak, energy and sigma."""
-    if projection is Projection.OV:
-        return
+def _twins(
+    projection: Projection, layers: Sequence[Measured], identical: Identical
+) -> Iterator[tuple[int, int]]:
+    """Each layer with the first one before it that holds the same numbers; only what looks alike is read."""
     seen: dict[tuple[object, ...], list[Measured]] = {}
     for one in layers:
         if one.triplets is None:
             continue
         alike = seen.setdefault((one.shape, one.peak), [])
-        twin = next((other for other in alike if _agree(one, other)), None)
+        twin = next(
+            (
+                other
+                for other in alike
+                if _agree(one, other) and identical(projection, other.layer, one.layer)
+            ),
+            None,
+        )
         if twin is None:
             alike.append(one)
         else:

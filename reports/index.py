@@ -1,6 +1,7 @@
 """The page and the table over all models of a batch."""
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import quote
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -70,7 +71,7 @@ def _row(entry: Entry, shown: Sequence[Column]) -> tuple[str, ...]:
         case Audited(_, folder, report, _):
             cells = [cell(report, column) for column in shown]
             return (
-                f"[{escape(short_name(report.model))}](<{folder}/report.md>)",
+                f"[{escape(short_name(report.model))}]({quote(folder)}/report.md)",
                 str(report.model.layers),
                 str(report.model.hidden_size or MISSING),
                 *(f"**{one.text}**" if one.strong else one.text for one in cells),

@@ -30,7 +30,7 @@ PAGE = """<!-- gcont-audit batch -->
 
 | model | layers | width | Q v1 | V v1 | O u1 | null | as expected | findings |
 |:--|--:|--:|--:|--:|--:|--:|--:|--:|
-| [org/na\\*me?\\[2J](<org--name/report.md>) | 3 | 100 | **0.75** | **0.50** | **0.88** | 0.080 | 2 of 3 | 1 / 10 / 0 |
+| [org/na\\*me?\\[2J](org--name/report.md) | 3 | 100 | **0.75** | **0.50** | **0.88** | 0.080 | 2 of 3 | 1 / 10 / 0 |
 | gone\\|model | – | – | – | – | – | – | – | **failed**: there is no model gone\\|model on the Hub |
 
 Mean |cos| between the leading singular vectors of adjacent layers; bold where it is moderate or strong. null: what random directions of that width give. As expected: of the projections, how many are continuous as arXiv:2605.04971 has it. Findings: errors / warnings / notes, told in each report.
@@ -93,7 +93,7 @@ def test_the_broken_one_is_told_and_costs_the_others_nothing(cli, four):
     assert result.exit_code == 1
     assert sorted(os.listdir("gcont-reports")) == ["a", "b", "d", "index.md", "index.png"]
     page = Path("gcont-reports/index.md").read_text()
-    assert "[b](<b/report.md>)" in page
+    assert "[b](b/report.md)" in page
     assert f"| {four[2]} |" in page.replace("\\", "")
     assert "**failed**: model.safetensors is truncated" in page
     error = result.stderr.splitlines()[-1]
@@ -112,7 +112,7 @@ def test_a_rerun_does_only_what_is_not_done(cli, four, monkeypatch):
     assert result.exit_code == 0, result.stderr
     assert outcomes(result) == dict.fromkeys("abd", "unchanged") | {"c": "audited"}
     assert kept == {name: Path(f"gcont-reports/{name}/audit.json").read_bytes() for name in "abd"}
-    assert Path("gcont-reports/index.md").read_text().count("report.md>)") == 4
+    assert Path("gcont-reports/index.md").read_text().count("/report.md)") == 4
     monkeypatch.setattr(TensorReader, "read", lambda *_: pytest.fail("a weight was read"))
     assert set(outcomes(cli("batch", *four, "--json")).values()) == {"unchanged"}
 
@@ -126,6 +126,10 @@ def test_other_settings_are_another_report(cli, four, options):
 
 def spoil_json(folder: Path, model: Path) -> None:
     (folder / "audit.json").write_text("{}")
+
+
+def lose_the_page(folder: Path, model: Path) -> None:
+    (folder / "report.md").unlink()
 
 
 def lose_vectors(folder: Path, model: Path) -> None:
@@ -143,7 +147,7 @@ def other_weights(folder: Path, model: Path) -> None:
     write_llama(model, layers=4, planted=planted)
 
 
-@pytest.mark.parametrize("change", [spoil_json, lose_vectors, other_version, other_weights])
+@pytest.mark.parametrize("change", [spoil_json, lose_the_page, lose_vectors, other_version, other_weights])
 def test_what_is_no_longer_the_same_is_done_again(cli, four, change):
     assert cli("batch", four[0]).exit_code == 0
     change(Path("gcont-reports/a"), four[0])
@@ -168,6 +172,8 @@ def test_a_defect_in_one_model_is_told_and_the_rest_goes_on(cli, four, monkeypat
     failed, fine = json.loads(result.stdout)["models"]
     assert (failed["exit_code"], fine["outcome"]) == (70, "audited")
     assert failed["error"] == "ZeroDivisionError: by us: a defect in gcont-audit"
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in cli("batch", four[0], "-vv").stderr
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_so(cli, four, monkeypatch):

@@ -218,6 +218,18 @@ def reordered_layer(tensors: Tensors) -> None:
     tensors[name("K", 5)] = tensors[name("K", 0)].flip(0)
 
 
+def k_of_5_is_k_of_4_and_nearly_k_of_0(tensors: Tensors) -> None:
+    for layer in (4, 5):
+        tensors[name("K", layer)] = tensors[name("K", 0)].clone()
+        tensors[name("K", layer)][0, 0] += 1e-6
+
+
+def test_a_near_copy_does_not_hide_the_true_one(planted):
+    found = planted(k_of_5_is_k_of_4_and_nearly_k_of_0)
+    assert found[("duplicate-layer", "warning", "K", 5)] == 1
+    assert not [key for key in found if key[0] == "duplicate-layer" and key[3] != 5]
+
+
 def noise_with_a_spike(tensors: Tensors) -> None:
     """A direction well above the edge of the noise, sqrt(m) + sqrt(n) = 39 standard deviations."""
     noise_in_v(tensors)

@@ -109,7 +109,8 @@ def _perform(jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: T
 def _audit(job: "Job", asked: "AuditOptions", talk: Talk) -> "Report":
     from audit.cli.auditing import find, write
 
-    return write(lambda: find(job.model, asked, talk), asked, job.folder, talk)
+    with talk.traced():
+        return write(lambda: find(job.model, asked, talk), asked, job.folder, talk)
 
 
 def _finish(entries: "list[Entry]", root: Path, talk: Talk, *, json: bool) -> None:

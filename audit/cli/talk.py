@@ -48,6 +48,16 @@ class Talk:
             yield
 
     @contextmanager
+    def traced(self) -> Iterator[None]:
+        """Show the traceback of an error that somebody else will handle; only with -vv."""
+        try:
+            yield
+        except Exception:
+            if self.verbosity >= 2:
+                traceback.print_exc()
+            raise
+
+    @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn an error into one line and its exit code; a traceback only with -vv."""
         try:
