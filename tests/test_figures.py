@@ -22,7 +22,7 @@ from reports.figures.grids import heatmap, spectra
 from reports.figures.lines import continuity, lag, spread
 from reports.figures.models import models
 from reports.figures.paths import trajectories
-from reports.figures.style import STYLE, look_of
+from reports.figures.style import HUES, STYLE, look_of
 from reports.model import Continuity, LayerSpaces, ProjectionReport, Report, Spaces, Trajectories, Trajectory
 
 HALF_SIZE = 4.5
@@ -156,12 +156,18 @@ def test_degenerate_pairs_are_hollow_and_unknown_ones_left_out() -> None:
     axes = drawn(continuity, replace(sample_report(), projections={"Q": found})).axes[0]
     assert plotted_points(axes) == [(0.5, 0.5), (1.5, 0.25), (3.5, 0.75)]
     (dots,) = [one for one in axes.collections if isinstance(one, PathCollection)]
-    assert [tuple(face) == to_rgba("white") for face in dots.get_facecolors()] == [False, True, False]
+    white = [tuple(face) == to_rgba("white") for face in dots.get_facecolors()]
+    assert white == [False, True, False, False]
+    assert np.isnan(axes.get_lines()[0].get_ydata()[2]), "the line breaks where nothing is known"
 
 
 def plotted_points(axes) -> list[tuple[float, float]]:
     (dots,) = [one for one in axes.collections if isinstance(one, PathCollection)]
-    return [tuple(point) for point in dots.get_offsets()]
+    return [
+        (float(x), float(y))
+        for x, y in dots.get_offsets()
+        if x is not np.ma.masked and y is not np.ma.masked and not np.isnan(y)
+    ]
 
 
 def test_lag_draws_the_profile() -> None:
@@ -331,18 +337,28 @@ def test_every_projection_has_a_look_of_its_own_and_keeps_it() -> None:
 
 
 def test_colours_stay_apart_for_the_colour_blind() -> None:
-    """Readers of one panel, and writers of the other, told apart in simulated deuteranopia and protanopia."""
-    for names in (("Q", "K", "V", "OV", "Gate", "Up"), ("O", "OV", "Down")):
-        colours = {name: np.array(to_rgba(colour)[:3]) for name, (colour, _) in look_of(names).items()}
-        for simulate in (DEUTERANOPIA, PROTANOPIA):
-            for one, other in combinations(names, 2):
-                distance = np.linalg.norm(simulate @ colours[one] - simulate @ colours[other])
-                assert distance > 0.1, (one, other)
+    """In CIELAB, seen as they are and in simulated deuteranopia and protanopia."""
+    for sight in (np.eye(3), DEUTERANOPIA, PROTANOPIA):
+        seen = [cielab(sight @ linear(to_rgba(hue)[:3])) for hue in HUES]
+        for one, other in combinations(range(len(HUES)), 2):
+            assert np.linalg.norm(seen[one] - seen[other]) > 15, (HUES[one], HUES[other])
 
 
 DEUTERANOPIA = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
 PROTANOPIA = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]])
-"""Machado, Oliveira and Fernandes 2009, severity 1."""
+"""Machado, Oliveira and Fernandes 2009, severity 1, on linear sRGB."""
+
+
+def linear(srgb: Sequence[float]) -> np.ndarray:
+    value = np.array(srgb)
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def cielab(rgb: np.ndarray) -> np.ndarray:
+    """Linear sRGB to L*a*b* under D65."""
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ np.clip(rgb, 0, 1) / (0.9505, 1, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
 # As files

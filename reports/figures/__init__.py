@@ -3,7 +3,9 @@
 Asking which figures there are is free; matplotlib is loaded by the first drawing.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -51,8 +53,9 @@ TRAJECTORIES: dict[Space, Illustration] = {
 LAG = Illustration(
     "lag",
     "A path, or one direction throughout",
-    "Mean |cos| between layers that lie 1, 2, 3 ... apart. A line that falls is a path: the direction turns "
-    "as it goes. A line that stays up is one direction kept throughout. The last points rest on few pairs.",
+    "Mean |cos| between layers that lie 1, 2, 3 ... apart. A line that stays up is one direction kept "
+    "throughout. A line that falls is a direction lost with depth: by turning step by step, or at once where "
+    "the first figure has a break. The last points rest on few pairs; the band is that of a single pair.",
 )
 SPECTRA = Illustration(
     "spectra",
@@ -89,10 +92,11 @@ def _lags(found: ProjectionReport, space: Space) -> int:
 
 def draw(report: Report, illustration: Illustration) -> bytes:
     """One figure of the report as PNG; the same report gives the same bytes on the same machine."""
-    from reports.figures.grids import heatmap, spectra
-    from reports.figures.lines import continuity, lag
-    from reports.figures.paths import trajectories
-    from reports.figures.style import png
+    with _hushed():
+        from reports.figures.grids import heatmap, spectra
+        from reports.figures.lines import continuity, lag
+        from reports.figures.paths import trajectories
+        from reports.figures.style import png
 
     drawings: dict[Illustration, Callable[..., None]] = {
         CONTINUITY: continuity,
@@ -102,12 +106,26 @@ def draw(report: Report, illustration: Illustration) -> bytes:
         LAG: lag,
         SPECTRA: spectra,
     }
-    return png(partial(drawings[illustration], report=report))
+    with _hushed():
+        return png(partial(drawings[illustration], report=report))
 
 
 def draw_models(audited: Sequence[Audited]) -> bytes:
     """The figure over several models as PNG."""
-    from reports.figures.models import models
-    from reports.figures.style import png
+    with _hushed():
+        from reports.figures.models import models
+        from reports.figures.style import png
 
-    return png(partial(models, audited=audited))
+        return png(partial(models, audited=audited))
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep matplotlib from announcing where it caches its fonts, which is nobody's concern here."""
+    logger = logging.getLogger("matplotlib")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isnan, nan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.style import GREY, Margins, lay_out, layers_of, look_of, title
+from reports.figures.style import GREY, Margins, lay_out, layers_of, look_of, marker_size, title
 from reports.model import SPACES, ProjectionReport, Report, Space
 from reports.view import null_deviation
+
+BAND = "#DDDDDD"
 
 LABEL_GAP = 0.055
 """Share of the axis's height that two labels need between them."""
@@ -18,7 +21,7 @@ LABEL_GAP = 0.055
 
 @dataclass(frozen=True)
 class Line:
-    """One projection in one space: its points, and which of them to draw hollow."""
+    """One projection in one space: its points, y NaN where it is unknown, and which to draw hollow."""
 
     name: str
     x: tuple[float, ...]
@@ -53,22 +56,26 @@ def lag(figure: Figure, report: Report) -> None:
 
 def _continuity_lines(report: Report, space: Space) -> Iterator[Line]:
     for name, found in _facing(report, space):
-        known = [pair for pair in found.pairs if getattr(pair, f"{space}1") is not None]
-        if known:
+        values = [getattr(pair, f"{space}1") for pair in found.pairs]
+        if any(value is not None for value in values):
             yield Line(
                 name,
-                tuple(sum(pair.layers) / 2 for pair in known),
-                tuple(getattr(pair, f"{space}1") for pair in known),
-                tuple(pair.degenerate for pair in known),
+                tuple(sum(pair.layers) / 2 for pair in found.pairs),
+                tuple(nan if value is None else value for value in values),
+                tuple(pair.degenerate for pair in found.pairs),
             )
 
 
 def _lag_lines(report: Report, space: Space) -> Iterator[Line]:
     for name, found in _facing(report, space):
-        profile = [(i + 1, value) for i, value in enumerate(getattr(found.lag, space)) if value is not None]
-        if profile:
-            x, y = zip(*profile, strict=True)
-            yield Line(name, x, y, (False,) * len(x))
+        profile = getattr(found.lag, space)
+        if any(value is not None for value in profile):
+            yield Line(
+                name,
+                tuple(range(1, len(profile) + 1)),
+                tuple(nan if value is None else value for value in profile),
+                (False,) * len(profile),
+            )
 
 
 def _facing(report: Report, space: Space) -> Iterator[tuple[str, ProjectionReport]]:
@@ -79,7 +86,9 @@ def _panels(
     figure: Figure, panels: dict[Space, list[Line]]
 ) -> Iterator[tuple[Axes, tuple[Space, list[Line]]]]:
     shown = {space: lines for space, lines in panels.items() if lines}
-    lay_out(figure, 11 if len(shown) == 2 else 6.5, 4.6, Margins(0.7, 0.8, bottom=0.6, top=0.75, across=0.34))
+    lay_out(figure, 11 if len(shown) == 2 else 6.5, 4.6, Margins(0.7, 0.8, bottom=0.6, top=0.8, across=0.34))
+    if len(shown) == 2:  # a single panel leaves no room beside the title
+        _key(figure)
     grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)
     roles: dict[Space, str] = {"v": "Readers of the residual stream", "u": "Writers to the residual stream"}
     for axes, (space, lines) in zip(grid[0], shown.items(), strict=True):
@@ -94,14 +103,17 @@ def _band(axes: Axes, report: Report, space: Space, names: Sequence[str]) -> Non
     """Where 95 of 100 pairs of random directions fall; all facing spaces have the stream's dimension."""
     found = report.projections[names[0]]
     null = getattr(found.null, space)
-    if null is None:
-        return
-    high = min(1.0, null + 2 * null_deviation(null, found.dimension(space)))
-    axes.axhspan(0, high, color="#DDDDDD", zorder=0, lw=0)
-    # below the lines: it must hide no point
-    axes.annotate(
-        "random", (0, 0.5 * high), xycoords=("axes fraction", "data"), xytext=(4, 0),
-        textcoords="offset points", va="center", fontsize=9.5, color="#666666", zorder=1,
+    if null is not None:
+        high = min(1.0, null + 2 * null_deviation(null, found.dimension(space)))
+        axes.axhspan(0, high, color=BAND, zorder=0, lw=0)
+
+
+def _key(figure: Figure) -> None:
+    """What the band is, at the top right: inside a panel it would lie in some line's way."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        1 - 0.1 / width, 1 - 0.13 / height, " grey: random directions ", fontsize=10, ha="right", va="top",
+        bbox={"facecolor": BAND, "edgecolor": "none", "pad": 2},
     )  # fmt: skip
 
 
@@ -111,11 +123,11 @@ def _draw(axes: Axes, lines: Sequence[Line], report: Report) -> None:
         colour, marker = looks[line.name]
         dashed = report.projections[line.name].facing == "both"
         axes.plot(line.x, line.y, color=colour, ls="--" if dashed else "-", zorder=3)
-        size = 22 if len(line.x) <= 40 else 9
-        faces = ["white" if hollow else colour for hollow in line.hollow]
-        axes.scatter(
-            line.x, line.y, s=size, c=faces, marker=marker, edgecolors=colour, zorder=4, clip_on=False
-        )
+        if size := marker_size(len(line.x)):
+            faces = ["white" if hollow else colour for hollow in line.hollow]
+            axes.scatter(
+                line.x, line.y, s=size, c=faces, marker=marker, edgecolors=colour, zorder=4, clip_on=False
+            )
     _label(axes, lines, [looks[line.name][0] for line in lines])
 
 
@@ -123,9 +135,10 @@ def _label(axes: Axes, lines: Sequence[Line], colours: Sequence[str]) -> None:
     """Each line's name at its right end, moved apart where they would touch."""
     left, right = axes.get_xlim()
     edge = right + 0.035 * (right - left)
-    heights = spread([line.y[-1] for line in lines], LABEL_GAP)
-    for line, height, colour in zip(lines, heights, colours, strict=True):
-        axes.plot((line.x[-1], edge), (line.y[-1], height), color=GREY, lw=0.6, clip_on=False, zorder=2)
+    ends = [[(x, y) for x, y in zip(line.x, line.y, strict=True) if not isnan(y)][-1] for line in lines]
+    heights = spread([y for _, y in ends], LABEL_GAP)
+    for line, (x, y), height, colour in zip(lines, ends, heights, colours, strict=True):
+        axes.plot((x, edge), (y, height), color=GREY, lw=0.6, clip_on=False, zorder=2)
         axes.text(edge, height, f" {line.name}", color=colour, fontweight="bold", va="center")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import cycle, product
-from math import ceil
+from math import ceil, nan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def models(figure: Figure, audited: Sequence[Audited]) -> None:
 def _frame(axes: Axes, column: Column, *, first: bool, last: bool) -> None:
     axes.set_title(column.heading, fontweight="bold")
     axes.set(xlim=(0, 1), ylim=(-0.015, 1.03))
-    axes.set_xticks([0, 0.5, 1], ["first", "layer", "last"])
+    axes.set_xticks([0, 0.5, 1], ["first layer", "", "last"])
     first_label, _, last_label = axes.get_xticklabels()
     first_label.set_horizontalalignment("left")
     last_label.set_horizontalalignment("right")
@@ -60,14 +60,16 @@ def _frame(axes: Axes, column: Column, *, first: bool, last: bool) -> None:
 
 def _line(axes: Axes, entry: Audited, column: Column, look: tuple[str, str, str]) -> None:
     found = entry.report.projections.get(column.projection)
-    known = [pair for pair in found.pairs if getattr(pair, f"{column.space}1") is not None] if found else []
-    if found is None or not known:
+    if found is None:
         return
     hue, mark, line = look
     depth = max(entry.report.model.layers - 1, 1)
-    x = [sum(pair.layers) / 2 / depth for pair in known]
-    y = [getattr(pair, f"{column.space}1") for pair in known]
-    axes.plot(x, y, color=hue, marker=mark, ls=line, lw=1.6, ms=4.5 if len(x) <= 40 else 2)
+    x = [sum(pair.layers) / 2 / depth for pair in found.pairs]
+    values = [getattr(pair, f"{column.space}1") for pair in found.pairs]
+    y = [nan if value is None else value for value in values]
+    axes.plot(
+        x, y, color=hue, marker=mark if len(x) <= 120 else "", ls=line, lw=1.6, ms=4.5 if len(x) <= 40 else 2
+    )
     null = getattr(found.null, column.space)
     if null is not None:
         axes.axhline(null, color=hue, lw=0.8, ls=":", zorder=1)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from reports.figures.style import DEPTH, GREY, INK, Margins, depth_bar, lay_out, layers_of, title
+from reports.figures.style import DEPTH, GREY, INK, Margins, depth_bar, lay_out, layers_of, marker_size, title
 from reports.model import SPACES, ProjectionReport, Report, Space, Trajectory
 from reports.view import number
 
@@ -69,14 +69,17 @@ def _frame(axes: Axes3D, reach: float) -> None:
 
 
 def _path(axes: Axes3D, found: ProjectionReport, path: Trajectory, layers: Normalize, reach: float) -> None:
-    known = [(layer, point) for layer, point in zip(found.layers, path.points, strict=True) if point]
-    points = np.array([point for _, point in known])
-    colours = colormaps[DEPTH](layers([layer for layer, _ in known]))
+    points = np.array([point or (np.nan,) * 3 for point in path.points])  # [layer, 3]; NaN breaks the line
+    colours = colormaps[DEPTH](layers(found.layers))
     floor = points * (1, 1, 0) - (0, 0, reach)
     axes.plot(*floor.T, color=SHADOW, lw=1.2)
     axes.add_collection3d(
         Line3DCollection(np.stack([points[:-1], points[1:]], axis=1), colors=colours[:-1], linewidths=2)
     )
-    axes.scatter(*points.T, c=colours, s=22 if len(points) <= 40 else 10, depthshade=False)
-    for (layer, point), side in ((known[0], "right"), (known[-1], "left")):
-        axes.text(*point, f"  {layer}  ", fontsize=10.5, ha=side, va="center", color=INK)
+    known = np.flatnonzero(~np.isnan(points[:, 0]))
+    if size := marker_size(len(points)):
+        axes.scatter(*points[known].T, c=colours[known], s=size, depthshade=False)
+    for place, side in ((known[0], "right"), (known[-1], "left")):
+        axes.text(
+            *points[place], f"  {found.layers[place]}  ", fontsize=10.5, ha=side, va="center", color=INK
+        )

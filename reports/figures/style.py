@@ -1,10 +1,9 @@
 """How every figure looks: a fixed style whatever the user's own, colours told apart by the colour-blind.
 
-The eight hues are those of Okabe and Ito (2008), their yellow darkened to be read on white.
+The eight hues are those of Okabe and Ito (2008), with a brown in place of their yellow, which fades on white.
 """
 
 import io
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from reports.view import printable, short_name
 DPI = 150
 
 BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
-ORANGE, PURPLE, OCHRE, INK, GREY = "#E69F00", "#CC79A7", "#A08600", "#222222", "#8A8A8A"
-HUES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, OCHRE, INK)
+ORANGE, PURPLE, BROWN, INK, GREY = "#E69F00", "#CC79A7", "#7A3E00", "#222222", "#8A8A8A"
+HUES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, BROWN, INK)
 MARKERS = "osD^vPX*"
 
 _OWN = {
@@ -35,7 +34,7 @@ _OWN = {
     "OV": (INK, "P"),
     "Gate": (ORANGE, "^"),
     "Up": (PURPLE, "v"),
-    "Down": (OCHRE, "s"),
+    "Down": (BROWN, "s"),
 }
 
 DEPTH = "viridis"
@@ -72,7 +71,6 @@ def look_of(projections: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def png(drawing: Callable[[Figure], None]) -> bytes:
     """What `drawing` draws on an empty figure, as PNG without a date or version in it."""
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it announces its cache
     style = matplotlib.style.context(["default", STYLE])
     with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a model may have any name
@@ -120,6 +118,11 @@ def heading(figure: Figure, text: str) -> None:
     figure.text(left, top, text, fontsize=13, fontweight="bold", va="top")
 
 
+def marker_size(points: int) -> float | None:
+    """The area of a marker in square points, smaller where there are many; None where there are too many."""
+    return 22 if points <= 40 else 9 if points <= 120 else None
+
+
 def layers_of(report: Report) -> Normalize:
     """The scale of layer numbers, for DEPTH."""
     numbers = [layer for found in report.projections.values() for layer in found.layers]
@@ -127,11 +130,13 @@ def layers_of(report: Report) -> Normalize:
 
 
 def depth_bar(figure: Figure, layers: Normalize) -> None:
-    """The key to the colours of layers, below all panels."""
+    """The key to the colours of layers, below all panels; none for a single layer."""
+    if layers.vmin == layers.vmax:
+        return
     width, height = figure.get_size_inches()
     axes = figure.add_axes((0.5 - 1.5 / width, 0.47 / height, 3 / width, 0.12 / height))
     bar = figure.colorbar(ScalarMappable(layers, DEPTH), cax=axes, orientation="horizontal")
-    bar.locator = MaxNLocator(integer=True)
+    bar.locator = MaxNLocator(nbins=6, integer=True)
     bar.set_label("layer", labelpad=0)
     bar.outline.set_visible(False)
 
