@@ -1,16 +1,18 @@
 """Several models one after the other: which folder each goes to, which are done already, which failed."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.checkpoint import local_path, open_checkpoint
 from audit.errors import DEFECT, AuditError, PathNotFoundError, UsageError
 from audit.options import AuditOptions, format_layers
-from audit.output import DEFAULT_ROOT, VECTORS, default_folder, read_report
-from audit.provenance import source_files, version
+from audit.output import DEFAULT_ROOT, VECTORS, default_folder, read_report, write_again
+from audit.provenance import config_digest, source_files, version
 from registry import models
 from reports.comparison import Audited, Entry, Failed
+from reports.figures import illustrations
 from reports.model import Report
 
 
@@ -28,6 +30,8 @@ def plan_jobs(names: Sequence[str], root: Path) -> tuple[Job, ...]:
 
     Raises UsageError where two of them would write to the same folder.
     """
+    if not all(name.strip() for name in names):
+        raise UsageError("a model's name is empty", "name a Hub id, a path, or one of `gcont-audit models`")
     repos = {model.name: model.repo for model in models()}
     jobs: dict[Path, Job] = {}
     for name in dict.fromkeys(names):
@@ -52,12 +56,12 @@ def _same_model(first: str, second: str) -> bool:
 def names_in(file: Path) -> tuple[str, ...]:
     """The models a text file lists, one a line, # for comments; raises PathNotFoundError and UsageError."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise PathNotFoundError(f"{file} cannot be read: {error.strerror}", "check the path") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is no text file", "list one model a line") from error
-    names = tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+    names = tuple(name for line in lines if (name := re.sub(r"(^|\s)#.*", "", line).strip()))
     if not names:
         raise UsageError(f"{file} names no model", "list one model a line")
     return names
@@ -76,31 +80,51 @@ def attempt(job: Job, options: AuditOptions, work: Callable[[Job], Report]) -> E
 
 
 def finished(job: Job, options: AuditOptions) -> Report | None:
-    """The report in the job's folder, if this version would make the same of the same files."""
-    if not all((job.folder / name).is_file() for name in ("audit.json", "report.md", VECTORS)):
+    """The report in the job's folder, if it holds all that this version would find in the same files.
+
+    What it lacks of tables and figures is written again.
+    """
+    report = _report_in(job.folder)
+    if report is None or report.provenance.tool_version != version() or not _covers(report, options):
+        return None
+    if not _same_files(report, job.model):
+        return None
+    figures = (illustration.file for illustration in illustrations(report))
+    if not all((job.folder / name).is_file() for name in ("report.md", *figures)):
+        write_again(report, job.folder, job.folder)
+    return report
+
+
+def others(jobs: Sequence[Job], root: Path) -> Iterator[Audited]:
+    """The reports in `root` that none of these jobs is about, by folder name."""
+    ours = {job.folder.name for job in jobs}
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else ()
+    for folder in folders:
+        if folder.name not in ours and (report := _report_in(folder)) is not None:
+            yield Audited(report.model.id, folder.name, report, fresh=False)
+
+
+def _report_in(folder: Path) -> Report | None:
+    if not all((folder / name).is_file() for name in ("audit.json", VECTORS)):
         return None
     try:
-        report = read_report(job.folder / "audit.json")
+        return read_report(folder / "audit.json")
     except AuditError:
         return None
-    if report.provenance.tool_version != version() or _asked(options) != _done(report):
-        return None
-    return report if _same_files(report, job.model) else None
 
 
-def _asked(options: AuditOptions) -> tuple[object, ...]:
+def _covers(report: Report, options: AuditOptions) -> bool:
+    """Whether the report was made with these settings, or with --full besides."""
     only = tuple(name.value for name in options.projections) if options.projections else None
-    return options.full, options.fold_norm, format_layers(options.layer_slice), only, options.k
-
-
-def _done(report: Report) -> tuple[object, ...]:
+    asked = (options.fold_norm, format_layers(options.layer_slice), only, options.k)
     done = report.settings
-    return done.full, done.fold_norm, done.layers, done.only, done.k
+    return asked == (done.fold_norm, done.layers, done.only, done.k) and done.full >= options.full
 
 
 def _same_files(report: Report, model: str) -> bool:
     """Whether the model is still what was audited: the Hub's commit, or the content of local files."""
     checkpoint = open_checkpoint(model, headers_only=True)
-    if checkpoint.id != report.model.id or checkpoint.revision != report.model.revision:
-        return False
-    return checkpoint.revision is not None or source_files(checkpoint) == report.provenance.files
+    if checkpoint.revision is not None or report.model.revision is not None:
+        return (checkpoint.id, checkpoint.revision) == (report.model.id, report.model.revision)
+    origin = report.provenance
+    return (config_digest(checkpoint), source_files(checkpoint)) == (origin.config_sha256, origin.files)

@@ -24,14 +24,15 @@ Rounding a rank-one matrix to bfloat16 leaves about 4e-6 outside.
 NOISE_SIZE = 32
 """The smallest side for which the asymptotic law of sigma1 is trusted."""
 
-TRACY_WIDOM = 3.2724
-"""The 99.9% quantile of the Tracy-Widom law of order 1."""
+TRACY_WIDOM = (-3.8954, 3.2724)
+"""The 1% and 99.9% quantiles of the Tracy-Widom law of order 1: noise lies between."""
 
 NEIGHBOURS = 4
 """Pairs on either side that a pair is compared with; fewer than this many in all are too few to judge."""
 
 FAR = 5.0
-"""Robust standard deviations (1.4826 MAD) below the neighbours' median that make a pair weak."""
+"""Robust standard deviations (1.4826 MAD, of the neighbours and of all other pairs) below the neighbours'
+median that make a pair weak."""
 
 LOST = 0.5
 """Share of its neighbours' excess over the null that a weak pair falls short of."""
@@ -80,23 +81,28 @@ def rank_one(layers: Sequence[Measured]) -> Iterator[Finding]:
 
 
 def noise_like(layers: Sequence[Measured]) -> Iterator[Finding]:
-    """Matrices whose largest singular value is no larger than that of random numbers of the same spread.
+    """Matrices whose largest singular value is that of random entries of the same variance, or below it.
 
     OV is left out: a product of random matrices follows another law.
     """
     for one in layers:
         if one.stable_rank is None or one.projection is Projection.OV or min(one.shape) < NOISE_SIZE:
             continue
-        if one.stable_rank >= 1 / random_energy_share(*one.shape):
+        low, high = random_energy_share(*one.shape)
+        place, share = f"{one.projection} of layer {one.layer}", 1 / one.stable_rank
+        if share < low:
+            message = f"no direction leads in {place}: its spectrum is flatter than that of random entries"
+            yield Finding("flat-spectrum", "info", one.projection, one.layer, message)
+        elif share <= high:
             message = (
-                f"nothing stands out of noise in {one.projection} of layer {one.layer}: its sigma1 is no "
-                "larger than that of random entries of the same variance"
+                f"nothing stands out of noise in {place}: its sigma1 is that of random entries of the same "
+                "variance"
             )
             yield Finding("noise-like", "warning", one.projection, one.layer, message)
 
 
-def random_energy_share(m: int, n: int) -> float:
-    """sigma1^2 / ||W||_F^2 that an m x n matrix of independent entries exceeds once in a thousand times.
+def random_energy_share(m: int, n: int) -> tuple[float, float]:
+    """Where sigma1^2 / ||W||_F^2 of m x n independent entries lies, but for 1% below and 0.1% above.
 
     The Marchenko-Pastur edge (sqrt m + sqrt n)^2 and its Tracy-Widom fluctuation, in the centring and scaling
     of Ma 2012 (Bernoulli 18), over m n.
@@ -104,7 +110,8 @@ def random_energy_share(m: int, n: int) -> float:
     rows, columns = sqrt(m - 0.5), sqrt(n - 0.5)
     centre = (rows + columns) ** 2
     scale = (rows + columns) * cbrt(1 / rows + 1 / columns)
-    return (centre + TRACY_WIDOM * scale) / (m * n)
+    low, high = ((centre + quantile * scale) / (m * n) for quantile in TRACY_WIDOM)
+    return low, high
 
 
 def duplicates(series: Series, identical: Identical) -> Iterator[Finding]:
@@ -178,7 +185,9 @@ def weak_pairs(name: str, found: ProjectionReport) -> Iterator[Finding]:
             if len(around) < NEIGHBOURS:
                 continue
             value, typical = getattr(pair, key), median(around)
-            if typical > floor and _is_weak(value, typical, around, null):
+            others = [getattr(other, key) for other in known if other is not pair]
+            far = FAR * max(_deviation(others), _deviation(around))
+            if typical > floor and typical - value > far and _is_lost(value, typical, null):
                 yield _weak(name, key, pair, value, typical)
 
 
@@ -186,10 +195,15 @@ def _around(pairs: Sequence[Pair], i: int) -> list[Pair]:
     return [*pairs[max(0, i - NEIGHBOURS) : i], *pairs[i + 1 : i + 1 + NEIGHBOURS]]
 
 
-def _is_weak(value: float, typical: float, around: Sequence[float], null: float) -> bool:
-    spread = 1.4826 * median(abs(near - typical) for near in around)
-    continuous = (typical - null) / (1 - null) >= CONTINUOUS if null < 1 else False
-    return continuous and typical - value > FAR * spread and value - null < LOST * (typical - null)
+def _deviation(values: Sequence[float]) -> float:
+    """A standard deviation that a few strays do not move: 1.4826 times the median absolute deviation."""
+    middle = median(values)
+    return 1.4826 * median(abs(value - middle) for value in values)
+
+
+def _is_lost(value: float, typical: float, null: float) -> bool:
+    continuous = null < 1 and (typical - null) / (1 - null) >= CONTINUOUS
+    return continuous and value - null < LOST * (typical - null)
 
 
 def _weak(name: str, key: str, pair: Pair, value: float, typical: float) -> Finding:

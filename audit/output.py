@@ -58,8 +58,12 @@ def check_page(root: Path) -> None:
     with _writing(root):
         if root.exists() and not root.is_dir():
             raise OutputError(f"{root} is a file", "name a folder with --out")
-        if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(MARK):
-            raise OutputError(f"{page} is not a batch's page", "name another folder with --out")
+        if (root / "audit.json").exists():
+            raise OutputError(f"{root} is a single model's report", "name a folder for several with --out")
+        marked = page.exists() and page.read_bytes()[: len(MARK)] == MARK.encode()
+        for file in (page, root / PICTURE):
+            if file.exists() and not marked:
+                raise OutputError(f"{file} is not a batch's page", "name another folder with --out")
         above = next(parent for parent in (root / PAGE).absolute().parents if parent.exists())
         os.rmdir(tempfile.mkdtemp(prefix=".batch.", dir=above))
 
@@ -133,6 +137,7 @@ def _render(report: Report, folder: Path) -> None:
 @contextmanager
 def _fresh(folder: Path) -> Iterator[Path]:
     """A new folder beside `folder` to write into; it takes its place when all went well."""
+    folder = folder.resolve()  # a link to a folder stays one
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

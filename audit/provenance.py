@@ -1,6 +1,7 @@
 """How the numbers came to be: versions, device, files and what identifies them, time and memory."""
 
 import hashlib
+import json
 import platform
 import resource
 import sys
@@ -33,7 +34,15 @@ def describe(
         peak_memory_bytes=peak_memory(),
         bytes_read=bytes_read,
         files=source_files(checkpoint),
+        config_sha256=config_digest(checkpoint),
     )
+
+
+def config_digest(checkpoint: Checkpoint) -> str | None:
+    """What identifies the content of config.json, whatever its spacing; None where there is none."""
+    if checkpoint.config is None:
+        return None
+    return hashlib.sha256(json.dumps(checkpoint.config, sort_keys=True).encode()).hexdigest()
 
 
 def source_files(checkpoint: Checkpoint) -> tuple[SourceFile, ...]:

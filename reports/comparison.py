@@ -102,3 +102,15 @@ def findings_by_severity(report: Report) -> str:
     """Errors / warnings / notes: `0 / 1 / 3`."""
     severities = [finding.severity for finding in report.findings]
     return " / ".join(str(severities.count(severity)) for severity in ("error", "warning", "info"))
+
+
+def settings(report: Report) -> str:
+    """What was asked beyond the paper's default: `--full, --layers 0:16`."""
+    asked = report.settings
+    options = (
+        ("--full", asked.full),
+        ("--fold-norm", asked.fold_norm),
+        (f"--layers {asked.layers}", asked.layers),
+        (f"--only {','.join(asked.only or ())}", asked.only),
+    )
+    return ", ".join(text for text, given in options if given)

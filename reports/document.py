@@ -9,6 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from reports.model import SCHEMA, ProjectionReport, Report
 
+LARGEST = 1e300
+"""Beyond every number in a report: singular values of float64 weights come nearest."""
+
 
 class DocumentError(ValueError):
     """A JSON text that is no report of this schema; the message names the first key that does not fit."""
@@ -33,7 +36,7 @@ def from_json(text: str) -> Report:
     """
     try:
         value = json.loads(text)
-        json.dumps(value, allow_nan=False)
+        _check_numbers(value)
         report = _adapter().validate_python(value)
     except (ValueError, RecursionError) as error:
         if not isinstance(error, ValidationError):
@@ -47,6 +50,19 @@ def from_json(text: str) -> Report:
         if complaint := _contradiction(found):
             raise DocumentError(f"projections.{name}.{complaint}")
     return report
+
+
+def _check_numbers(value: object) -> None:
+    """Raise ValueError for NaN, infinity, and numbers no audit gives, which overflow where they are drawn."""
+    match value:
+        case dict():
+            for each in value.values():
+                _check_numbers(each)
+        case list():
+            for each in value:
+                _check_numbers(each)
+        case int() | float() if not abs(value) <= LARGEST:
+            raise ValueError("a number beyond any that a report holds, or none at all")
 
 
 def _contradiction(found: ProjectionReport) -> str | None:
@@ -72,6 +88,19 @@ def _contradiction(found: ProjectionReport) -> str | None:
         return "layers: not a rising list of layer numbers"
     if min(found.shape) < 1:
         return "shape: not positive"
+    if len(found.pairs) != len(found.layers) - 1:
+        return f"pairs: {len(found.pairs)} for {len(found.layers)} layers"
+    cosines = {
+        "continuity": (found.continuity.v1, found.continuity.u1, found.continuity.v2, found.continuity.u2),
+        "null": (found.null.v, found.null.u),
+        "lag": (*found.lag.v, *found.lag.u),
+    }
+    for key, values in cosines.items():
+        if any(not 0 <= value <= 1 for value in values if value is not None):
+            return f"{key}: |cos| outside 0 to 1"
+    paths = [path for path in (found.trajectory.v, found.trajectory.u) if path]
+    if any(not abs(x) <= 2 for path in paths for point in path.points if point for x in point):
+        return "trajectory: a point further out than unit vectors reach"
     for pair in found.pairs:
         first, second = pair.layers
         if not {first, second} <= {*found.layers} or not pair.gap == second - first > 0:

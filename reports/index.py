@@ -18,6 +18,7 @@ from reports.comparison import (
     columns,
     findings_by_severity,
     null,
+    settings,
     verdict,
 )
 from reports.markdown import escape, table
@@ -36,7 +37,8 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 
 def _lines(entries: Sequence[Entry]) -> Iterator[str]:
     shown = columns(entries)
-    yield from (MARK, "", f"# Geometric continuity of {len(entries)} model{'s' * (len(entries) != 1)}", "")
+    count = sum(isinstance(entry, Audited) for entry in entries)
+    yield from (MARK, "", f"# Geometric continuity of {count} model{'s' * (count != 1)}", "")
     if shown:
         yield from (f"![Continuity over depth, model by model]({PICTURE})", "")
         yield (
@@ -53,6 +55,7 @@ def _lines(entries: Sequence[Entry]) -> Iterator[str]:
             "null",
             "as expected",
             "findings",
+            "settings",
         ),
         (_row(entry, shown) for entry in entries),
     )
@@ -67,7 +70,7 @@ def _lines(entries: Sequence[Entry]) -> Iterator[str]:
 def _row(entry: Entry, shown: Sequence[Column]) -> tuple[str, ...]:
     match entry:
         case Failed(name, message, _):
-            return (escape(name), *[MISSING] * (len(shown) + 4), f"**failed**: {escape(message)}")
+            return (escape(name), *[MISSING] * (len(shown) + 5), f"**failed**: {escape(message)}")
         case Audited(_, folder, report, _):
             cells = [cell(report, column) for column in shown]
             return (
@@ -78,6 +81,7 @@ def _row(entry: Entry, shown: Sequence[Column]) -> tuple[str, ...]:
                 null(report),
                 verdict(report),
                 findings_by_severity(report),
+                settings(report),
             )
 
 
@@ -85,7 +89,7 @@ def to_terminal(entries: Sequence[Entry]) -> RenderableType:
     """The comparison for a terminal of 80 columns; OV is left to the page."""
     shown = [column for column in columns(entries) if column.projection != "OV"]
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    drawn.add_column("", overflow="fold")
+    drawn.add_column("", overflow="fold", min_width=8)
     for heading in ("layers", *(column.heading.replace(" ", "\n") for column in shown), "null"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     failures = []

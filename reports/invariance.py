@@ -58,6 +58,12 @@ INVARIANCES = (
         changes="u1 of Gate and Up, v1 of Down",
     ),
     Invariance(
+        key="neuron-scale",
+        rewriting="a neuron scaled: its row of Up by s, its column of Down by 1/s (behind a gate or a ReLU)",
+        survives="every number of Gate",
+        changes="v1, u1 and σ of Up and Down",
+    ),
+    Invariance(
         key="residual-rotation",
         rewriting="the residual stream rotated, in every layer alike (RMSNorm, gains folded)",
         survives="every continuity, EVR, WA and σ; signal flow of OV",

@@ -195,7 +195,7 @@ def _published_lines(report: Report) -> Iterator[str]:
     )
 
 
-_WORDS = ("", "file", "content", "finding", "rewriting", "survives", "changes", "model")
+_WORDS = ("", "file", "content", "finding", "rewriting", "survives", "changes", "model", "settings")
 """Headings of columns that hold words, which are set left; numbers are set right."""
 
 

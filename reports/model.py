@@ -213,7 +213,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the numbers came to be."""
+    """How the numbers came to be; `config_sha256` is of config.json's content, keys in order."""
 
     tool_version: str
     torch_version: str
@@ -226,6 +226,7 @@ class Provenance:
     peak_memory_bytes: int | None
     bytes_read: int
     files: tuple[SourceFile, ...]
+    config_sha256: str | None = None
 
 
 @dataclass(frozen=True)

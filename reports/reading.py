@@ -21,6 +21,9 @@ STAYS, TURNS = 0.8, 0.4
 """Shares of the adjacent layers' excess over the null that are left half the depth away: constant from the
 first, a path below the second."""
 
+BREAK = 0.5
+"""A step breaks a direction if it keeps less than this share of the median step's excess over the null."""
+
 MIN_LAGS = 4
 """With fewer lags there is no half of the depth to speak of."""
 
@@ -61,13 +64,17 @@ def character(report: Report) -> tuple[str, ...]:
 
 def _character(report: Report) -> Iterator[str]:
     facing = [(name, found, space) for name, found in report.projections.items() for space in found.faced]
-    alone = [
+    alone = [(name, found, space) for name, found, space in facing if _is_alone(found, space)]
+    common = [
         f"{space}1 of {name} (channel {top_channel(getattr(found.top, space))})"
-        for name, found, space in facing
-        if (ratio := _participation(found, space)) is not None and ratio <= ALONE
+        for name, found, space in alone
+        if _has_common_channel(found, space)
     ]
-    if alone:
-        yield f"A channel or two hold {', '.join(alone)}: outlier channels, not blends."
+    if common:
+        yield f"A channel or two hold {', '.join(common)}: outlier channels, not blends."
+    own = [(name, space) for name, found, space in alone if not _has_common_channel(found, space)]
+    if own:
+        yield f"A channel or two of each layer's own hold {_named(own)}."
     spread = [(name, space) for name, found, space in facing if _is_spread(found, space)]
     if spread:
         yield f"Spread over many channels: {_named(spread)}."
@@ -75,6 +82,17 @@ def _character(report: Report) -> Iterator[str]:
         alike = [(name, space) for name, found, space in facing if course(found, space) is wanted]
         if alike:
             yield f"{words}: {_named(alike)}."
+
+
+def _is_alone(found: ProjectionReport, space: Space) -> bool:
+    ratio = _participation(found, space)
+    return ratio is not None and ratio <= ALONE
+
+
+def _has_common_channel(found: ProjectionReport, space: Space) -> bool:
+    """Whether one channel is the largest in half of the layers or more."""
+    firsts = [top[0][0] for top in getattr(found.top, space) if top]
+    return bool(firsts) and 2 * max(map(firsts.count, firsts)) >= len(firsts)
 
 
 def _participation(found: ProjectionReport, space: Space) -> float | None:
@@ -90,6 +108,7 @@ def _is_spread(found: ProjectionReport, space: Space) -> bool:
 class Course(Enum):
     """How a continuous direction runs through depth."""
 
+    BROKEN = 0
     CONSTANT = 1
     COMMON = 2
     SLOW = 3
@@ -99,13 +118,14 @@ class Course(Enum):
 _COURSES = {
     "One direction kept throughout": Course.CONSTANT,
     "Kept in part, by far layers as much as by near ones": Course.COMMON,
-    "Turning slowly with depth": Course.SLOW,
-    "A path, turned away within half the depth": Course.PATH,
+    "Turning slowly, step by step": Course.SLOW,
+    "Turning step by step, to another direction within half the depth": Course.PATH,
+    "Kept in stretches, with a break between some layers": Course.BROKEN,
 }
 
 
 def course(found: ProjectionReport, space: Space) -> Course | None:
-    """How a direction runs, by how much of the adjacent layers' |cos| is left half the depth away and beyond.
+    """How a direction runs: whether any step breaks it, and what is left half the depth away and beyond.
 
     It is constant if each lag there keeps enough; otherwise their mean decides. None where adjacent layers
     are not continuous to begin with, or too few lags are known.
@@ -114,6 +134,9 @@ def course(found: ProjectionReport, space: Space) -> Course | None:
     strong = strength(found, space)
     if strong is None or strong < Strength.MODERATE or len(profile) < MIN_LAGS or profile[0] is None:
         return None
+    steps = [value for pair in found.pairs if (value := getattr(pair, f"{space}1")) is not None]
+    if min(steps) - null < BREAK * (median(steps) - null):
+        return Course.BROKEN
     far = [value for value in profile[len(profile) // 2 :] if value is not None]
     if not far:
         return None

@@ -10,7 +10,10 @@ from reports.model import Finding, ModelInfo, ProjectionReport, Report
 MISSING = "–"
 
 LISTED = 5
-"""Findings of one kind that name no layer, such as unknown tensors, listed one by one."""
+"""Findings of one kind that are listed one by one; the rest are counted."""
+
+OF_ONE_LAYER = {"nan", "inf", "zero", "rank-one", "noise-like", "flat-spectrum"}
+"""Codes whose message is true of each layer alike, so that several can be told at once."""
 
 LEGEND = (
     "Continuity is the mean |cos| between the leading singular vectors of adjacent layers; null is what "
@@ -164,13 +167,13 @@ def spectra(report: Report) -> Iterator[SpectrumRow]:
 
 
 def findings(report: Report) -> Iterator[FindingRow]:
-    """The findings, those of one kind in several layers told once, those of many tensors cut short."""
+    """The findings: what is alike in several layers told once, long lists cut short."""
     groups: dict[tuple[str, str, str | None], list[Finding]] = {}
     for finding in report.findings:
         groups.setdefault((finding.severity, finding.code, finding.projection), []).append(finding)
     for (severity, code, _), group in groups.items():
         layers = sorted(finding.layer for finding in group[1:] if finding.layer is not None)
-        if layers:
+        if layers and code in OF_ONE_LAYER:
             where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {spans(layers)}"
             yield FindingRow(severity, code, printable(f"{group[0].message}; likewise in {where}"))
             continue

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import write_llama
+from checkpoints import llama_config, write_llama
 from hub_server import HubServer, client_of
 
 import audit.cli.auditing
@@ -22,16 +24,16 @@ from sample_report import sample_report  # isort: skip
 
 PAGE = """<!-- gcont-audit batch -->
 
-# Geometric continuity of 2 models
+# Geometric continuity of 1 model
 
 ![Continuity over depth, model by model](index.png)
 
 *Each panel is a projection in a space that faces the residual stream, each line a model: |cos| between adjacent layers over relative depth. Dotted: what random directions give.*
 
-| model | layers | width | Q v1 | V v1 | O u1 | null | as expected | findings |
-|:--|--:|--:|--:|--:|--:|--:|--:|--:|
-| [org/na\\*me?\\[2J](org--name/report.md) | 3 | 100 | **0.75** | **0.50** | **0.88** | 0.080 | 2 of 3 | 1 / 10 / 0 |
-| gone\\|model | – | – | – | – | – | – | – | **failed**: there is no model gone\\|model on the Hub |
+| model | layers | width | Q v1 | V v1 | O u1 | null | as expected | findings | settings |
+|:--|--:|--:|--:|--:|--:|--:|--:|--:|:--|
+| [org/na\\*me?\\[2J](org--name/report.md) | 3 | 100 | **0.75** | **0.50** | **0.88** | 0.080 | 2 of 3 | 1 / 10 / 0 | --full, --layers 0:3, --only Q,V,O |
+| gone\\|model | – | – | – | – | – | – | – | – | **failed**: there is no model gone\\|model on the Hub |
 
 Mean |cos| between the leading singular vectors of adjacent layers; bold where it is moderate or strong. null: what random directions of that width give. As expected: of the projections, how many are continuous as arXiv:2605.04971 has it. Findings: errors / warnings / notes, told in each report.
 """  # noqa: E501
@@ -61,7 +63,7 @@ def test_only_moderate_continuity_and_more_is_bold() -> None:
 def test_a_page_without_any_report_has_no_picture() -> None:
     page = to_markdown(ENTRIES[1:])
     assert "index.png" not in page
-    assert "| model | layers | width | null | as expected | findings |" in page
+    assert "| model | layers | width | null | as expected | findings | settings |" in page
 
 
 def test_the_json_tells_each_outcome() -> None:
@@ -128,10 +130,6 @@ def spoil_json(folder: Path, model: Path) -> None:
     (folder / "audit.json").write_text("{}")
 
 
-def lose_the_page(folder: Path, model: Path) -> None:
-    (folder / "report.md").unlink()
-
-
 def lose_vectors(folder: Path, model: Path) -> None:
     (folder / "vectors.safetensors").unlink()
 
@@ -141,13 +139,18 @@ def other_version(folder: Path, model: Path) -> None:
     (folder / "audit.json").write_text(text.replace('"tool_version": "', '"tool_version": "0'))
 
 
+def other_heads(folder: Path, model: Path) -> None:
+    """The weights are the same; how OV is made of them is not."""
+    write_llama(model, layers=4, config=llama_config(4, num_attention_heads=2))
+
+
 def other_weights(folder: Path, model: Path) -> None:
     """Of the same shapes and size: only the content tells."""
     planted = {"model.layers.0.self_attn.q_proj.weight": torch.eye(16)}
     write_llama(model, layers=4, planted=planted)
 
 
-@pytest.mark.parametrize("change", [spoil_json, lose_the_page, lose_vectors, other_version, other_weights])
+@pytest.mark.parametrize("change", [spoil_json, lose_vectors, other_heads, other_version, other_weights])
 def test_what_is_no_longer_the_same_is_done_again(cli, four, change):
     assert cli("batch", four[0]).exit_code == 0
     change(Path("gcont-reports/a"), four[0])
@@ -156,6 +159,46 @@ def test_what_is_no_longer_the_same_is_done_again(cli, four, change):
         assert Path("gcont-reports/a/audit.json").read_text() == "{}"
         return
     assert outcomes(cli("batch", four[0], "--json")) == {"a": "audited"}
+
+
+@pytest.mark.parametrize("lost", ["report.md", "figures/lag.png"])
+def test_what_is_lost_of_a_report_is_drawn_again_without_the_weights(cli, four, monkeypatch, lost):
+    assert cli("batch", four[0]).exit_code == 0
+    page = Path("gcont-reports/a/report.md").read_bytes()
+    Path("gcont-reports/a", lost).unlink()
+    monkeypatch.setattr(TensorReader, "read", lambda *_: pytest.fail("a weight was read"))
+    assert outcomes(cli("batch", four[0], "--json")) == {"a": "unchanged"}
+    assert Path("gcont-reports/a", lost).is_file()
+    assert Path("gcont-reports/a/report.md").read_bytes() == page
+
+
+def test_a_full_report_is_not_replaced_by_a_lesser_one(cli, four):
+    assert cli("batch", four[0], "--full").exit_code == 0
+    assert outcomes(cli("batch", four[0], "--json")) == {"a": "unchanged"}
+    assert json.loads(Path("gcont-reports/a/audit.json").read_text())["settings"]["full"]
+    again = cli("batch", four[0], "--full", "--only", "q")
+    assert f"{four[0]} had changed, or the settings or the version: audited again" in again.stderr
+
+
+def test_the_page_is_over_every_report_in_the_folder(cli, four):
+    assert cli("batch", four[0], "--only", "q").exit_code == 0
+    result = cli("batch", four[1])
+    assert result.exit_code == 0
+    page = Path("gcont-reports/index.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| [")]
+    assert [row.split("]")[0] for row in rows] == ["| [b", "| [a"]
+    assert rows[1].endswith("| --only Q |")
+    assert not [line for line in result.stdout.splitlines() if line.startswith(" a ")], "not asked for"
+
+
+def test_a_reader_who_has_enough_does_not_hide_the_failure(four, tmp_path):
+    """`batch ... | true`"""
+    command = [sys.executable, "-m", "audit", "batch", str(four[0]), str(four[2])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1].startswith("error: 1 of 2 models failed")
 
 
 def test_a_defect_in_one_model_is_told_and_the_rest_goes_on(cli, four, monkeypatch):
@@ -177,6 +220,7 @@ def test_a_defect_in_one_model_is_told_and_the_rest_goes_on(cli, four, monkeypat
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_so(cli, four, monkeypatch):
+    assert cli("batch", four[3]).exit_code == 0
     real = audit.cli.auditing.find
 
     def find(model, *args, **kwargs):
@@ -185,12 +229,15 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(cli, four, monkeypatch):
         return real(model, *args, **kwargs)
 
     monkeypatch.setattr(audit.cli.auditing, "find", find)
-    result = cli("batch", *four[:2])
+    result = cli("batch", four[0], four[1], four[3])
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.splitlines()[-1] == (
-        "error: stopped by Ctrl-C: 1 of 2 models are done and kept: run it again to go on"
+        "error: stopped by Ctrl-C: 1 of 3 models are done and kept: run it again to go on"
     )
-    assert sorted(os.listdir("gcont-reports")) == ["a", "index.md", "index.png"]
+    assert sorted(os.listdir("gcont-reports")) == ["a", "d", "index.md", "index.png"]
+    page = Path("gcont-reports/index.md").read_text()
+    assert "[a](a/report.md)" in page
+    assert "[d](d/report.md)" in page, "what was not reached is still there"
     monkeypatch.undo()
 
 
@@ -217,8 +264,11 @@ def test_without_names_it_is_the_papers_five_and_all_makes_six(cli, monkeypatch)
 
 
 def test_models_can_be_listed_in_a_file(cli, four):
-    Path("list.txt").write_text(f"# ours\n\n{four[0]}  # the first\n{four[1]}\n{four[0]}\n")
-    assert outcomes(cli("batch", "--from", "list.txt", "--json")) == {"a": "audited", "b": "audited"}
+    sharp = four[1].rename(four[1].parent / "b#1")
+    text = f"\ufeff{four[0]}  # the first\r\n# ours\r\n\r\n{sharp}\r\n{four[0]}\r\n"
+    Path("list.txt").write_bytes(text.encode())
+    assert outcomes(cli("batch", "--from", "list.txt", "--json")) == {"a": "audited", "b#1": "audited"}
+    assert "](b%231/report.md)" in Path("gcont-reports/index.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -247,17 +297,33 @@ def test_two_models_for_one_folder_are_refused_before_the_work(cli, four, tmp_pa
     assert [job.folder for job in same] == [Path("out/a")]
 
 
-@pytest.mark.parametrize("place", ["file", "file/below", "noted"])
+def test_an_empty_name_is_no_model(cli):
+    result = cli("batch", "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a model's name is empty" in result.stderr
+
+
+def test_a_single_models_report_takes_no_batch(cli, four):
+    assert cli(four[0], "--out", "out").exit_code == 0
+    result = cli("batch", four[1], "--out", "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "out is a single model's report" in result.stderr
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "noted", "pictured"])
 def test_a_place_that_cannot_take_the_page_is_refused_before_the_work(cli, four, monkeypatch, place):
     Path("file").write_text("mine")
     Path("noted").mkdir()
     Path("noted/index.md").write_text("# my notes\n")
+    Path("pictured").mkdir()
+    Path("pictured/index.png").write_text("my picture")
     monkeypatch.setattr(TensorReader, "read", lambda *_: pytest.fail("a weight was read"))
     result = cli("batch", four[0], "--out", place)
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
     assert Path("noted/index.md").read_text() == "# my notes\n"
-    assert sorted(os.listdir()) == ["file", "noted"]
+    assert Path("pictured/index.png").read_text() == "my picture"
+    assert sorted(os.listdir()) == ["file", "noted", "pictured"]
 
 
 # On the Hub

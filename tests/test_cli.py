@@ -459,3 +459,10 @@ def test_a_line_that_cannot_be_parsed_gets_one_line_back(line, monkeypatch, caps
     assert stopped.value.code == 2
     assert printed.out == ""
     assert re.fullmatch(r"error: .+: see `gcont-audit --help`\n", printed.err)
+
+
+@pytest.mark.parametrize(("line", "meant"), [(["bacth", "x", "y"], "batch"), (["rendr", "x"], "render")])
+def test_a_mistyped_command_with_something_to_work_on_names_its_neighbour(line, meant):
+    done = python("-m", "audit", *line)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"No such command '{line[0]}'. Did you mean '{meant}'?" in done.stderr

@@ -203,6 +203,15 @@ def _neuron_order(shape: Shape, tensors: Tensors) -> None:
         tensors[names["Down"]] = tensors[names["Down"]][:, order]
 
 
+def _neuron_scale(shape: Shape, tensors: Tensors) -> None:
+    """Rows of Up by s, columns of Down by 1/s, another s for each neuron."""
+    draw = _draw(7)
+    for up, down in zip(shape.tensors("Up"), shape.tensors("Down"), strict=True):
+        scale = draw(len(tensors[up])).exp()
+        tensors[up] = tensors[up] * scale[:, None]
+        tensors[down] = tensors[down] / scale
+
+
 def _residual_rotation(shape: Shape, tensors: Tensors) -> None:
     """Readers to W Rᵀ, writers to R W, one R from the embeddings to the output head."""
     rotation = _rotation(_draw(5), 64)
@@ -305,6 +314,7 @@ PROOFS: Mapping[str, tuple[Proof, ...]] = {
     ),
     "layer-norm-mean": (_of_a_norm("vit-tiny-in1k", _layer_norm_mean, "Q K V Up OV"),),
     "neuron-order": (_of_neuron_order("MiniLM", "Up"), _of_neuron_order("stories260K", "Gate Up")),
+    "neuron-scale": (Proof("stories260K", _neuron_scale, {"Gate": EVERYTHING}, _each("Up Down", LEADING)),),
     "residual-rotation": (_of_a_residual_rotation(),),
 }
 

@@ -72,6 +72,15 @@ def test_a_link_to_a_folder_can_take_the_report(cli, llama):
     assert sorted(os.listdir("out")) == FILES
 
 
+def test_a_link_stays_a_link_and_its_folder_takes_the_new_report(cli, llama):
+    assert cli(llama, "--out", "disk").exit_code == 0
+    Path("out").symlink_to("disk")
+    assert cli(llama, "--only", "q", "--out", "out").exit_code == 0
+    assert Path("out").is_symlink()
+    assert json.loads(Path("disk/audit.json").read_text())["settings"]["only"] == ["Q"]
+    assert here() == ["disk", "out"]
+
+
 def test_the_working_folder_can_be_named(cli, llama):
     """Either it works, or it is refused before the work: never an error after it."""
     result = cli(llama, "--out", ".")

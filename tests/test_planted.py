@@ -143,7 +143,8 @@ def test_the_words_say_what_was_planted(report: Report) -> None:
 def test_the_words_tell_the_path_from_the_constant_direction(report: Report) -> None:
     words = {sentence.split(":")[0]: sentence for sentence in character(report)}
     assert "u1 of O" in words["One direction kept throughout"]
-    assert "v1 of Q" in words["A path, turned away within half the depth"]
+    assert "v1 of Q" in words["Turning step by step, to another direction within half the depth"]
+    assert "v1 of Gate" in words["Kept in stretches, with a break between some layers"]
 
 
 def test_the_planted_seam_is_the_only_weak_pair(report: Report) -> None:

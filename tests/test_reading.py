@@ -33,6 +33,7 @@ def report(**projections: ProjectionReport) -> Report:
 
 
 FALLING = tuple(cos(0.15 * k) for k in range(1, LAYERS))
+BREAKING = tuple(pair(i, 0.3 if i == 4 else 0.9, 0.9) for i in range(LAYERS - 1))
 GONE = (0.9, 0.5, 0.2, 0.1, 0.08, 0.08, 0.08, 0.08)
 
 
@@ -42,6 +43,7 @@ GONE = (0.9, 0.5, 0.2, 0.1, 0.08, 0.08, 0.08, 0.08)
         (found(0.9), Course.CONSTANT),
         (found(0.3), Course.COMMON),
         (found(0.9, (0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.5)), Course.COMMON),
+        (replace(found(0.9, FALLING), pairs=BREAKING), Course.BROKEN),
         (found(0.9, FALLING), Course.SLOW),
         (found(0.9, GONE), Course.PATH),
         (found(0.1), None),
@@ -64,13 +66,15 @@ def test_every_course_has_its_words_and_spaces_are_told_apart() -> None:
             Up=found(0.3),
             O=found(0.9, GONE, facing="u"),
             OV=found(0.9, FALLING, facing="both"),
+            Down=replace(found(0.9), pairs=BREAKING),
         )
     )
     assert words[1:] == (
         "One direction kept throughout: v1 of Q.",
         "Kept in part, by far layers as much as by near ones: v1 of Up.",
-        "Turning slowly with depth: v1 of OV; u1 of OV.",
-        "A path, turned away within half the depth: v1 of K, Gate; u1 of O.",
+        "Turning slowly, step by step: v1 of OV; u1 of OV.",
+        "Turning step by step, to another direction within half the depth: v1 of K, Gate; u1 of O.",
+        "Kept in stretches, with a break between some layers: v1 of Down.",
     )
 
 
@@ -80,6 +84,12 @@ def test_a_channel_is_told_from_a_blend() -> None:
         "A channel or two hold v1 of Q (channel 7 in 8/9): outlier channels, not blends.",
         "Spread over many channels: v1 of K.",
     )
+
+
+def test_a_channel_of_each_layers_own_is_no_outlier_channel() -> None:
+    tops = tuple(((layer, 0.9),) for layer in range(LAYERS))
+    scattered = replace(found(0.1, spread=1.2), top=TopCoordinates(tops, tops))
+    assert character(report(Q=scattered)) == ("A channel or two of each layer's own hold v1 of Q.",)
 
 
 def test_nothing_is_said_of_what_was_not_measured() -> None:

@@ -73,6 +73,7 @@ def test_a_json_on_its_own_needs_a_folder_to_go_to(cli, llama):
     assert sorted(os.listdir("mail")) == ["from-a-friend.json", "letter.txt"]
     assert cli("render", "mail/from-a-friend.json", "--out", "new").exit_code == 0
     assert sorted(os.listdir("new")) == ["audit.json", "figures", "report.md"]
+    assert "Written to new: report.md, figures, audit.json\n" in cli("render", "new").stdout
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,9 @@ def test_bytes_that_are_no_text_are_no_report(cli):
 WHOLE: dict[str, Any] = json.loads(to_json(sample_report()))
 
 
+FAR_PATH = {"points": [[9.0, 0.0, 0.0], None, None], "shares": [1.0, 0.0, 0.0]}
+
+
 def changed(path: str, new: object) -> str:
     value = json.loads(json.dumps(WHOLE))
     *parents, last = path.split(".")
@@ -128,6 +132,13 @@ def changed(path: str, new: object) -> str:
         ("projections.O.pairs.0.layers", [0, 7], "projections.O.pairs: [0, 7] are no two layers in order"),
         ("projections.O.pairs.0.layers", [1, 0], "projections.O.pairs: [1, 0] are no two layers in order"),
         ("projections.O.pairs.0.u1", 1.5, "projections.O.pairs: |cos| outside 0 to 1 in layers [0, 1]"),
+        ("projections.O.continuity.u1", 1e9, "projections.O.continuity: |cos| outside 0 to 1"),
+        ("projections.O.null.u", -0.1, "projections.O.null: |cos| outside 0 to 1"),
+        ("projections.O.lag.u", [2.0], "projections.O.lag: |cos| outside 0 to 1"),
+        ("projections.O.pairs", [], "projections.O.pairs: 0 for 3 layers"),
+        ("projections.O.sigma.0.0", 1e301, "a number beyond any that a report holds"),
+        ("provenance.peak_memory_bytes", 10**400, "a number beyond any that a report holds"),
+        ("projections.O.trajectory.u", FAR_PATH, "projections.O.trajectory: a point further out"),
         ("projections.O.shape", [0, 100], "projections.O.shape: not positive"),
         ("projections.Q.spectrum.0.1", [2, 0.0], "projections.Q.spectrum: a singular value that is not"),
     ],
@@ -148,7 +159,9 @@ def leaves(value: object, path: str = "") -> list[str]:
     return [path[:-1]]
 
 
-ODD = st.sampled_from([None, 0, -1, 1, 2, 1e308, 10**30, "", "x\x1b[2J", [], {}, [1], True, 0.5, -0.25])
+ODD = st.sampled_from(
+    [None, 0, -1, 1, 2, 1e308, 1e299, 10**30, 10**400, "", "x\x1b[2J", [], {}, [1], True, 0.5, -0.25]
+)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

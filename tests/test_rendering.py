@@ -69,7 +69,7 @@ Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation
 
 ![A path, or one direction throughout](figures/lag.png)
 
-*A path, or one direction throughout.* Mean |cos| between layers that lie 1, 2, 3 ... apart. A line that falls is a path: the direction turns as it goes. A line that stays up is one direction kept throughout. The last points rest on few pairs.
+*A path, or one direction throughout.* Mean |cos| between layers that lie 1, 2, 3 ... apart. A line that stays up is one direction kept throughout. A line that falls is a direction lost with depth: by turning step by step, or at once where the first figure has a break. The last points rest on few pairs; the band is that of a single pair.
 
 ## The whole spectrum
 
@@ -112,6 +112,7 @@ What each number survives, when a model is rewritten without changing what it co
 | a pre-norm's gain g moved into all its readers: W to W diag(g), g to 1 (a LayerNorm's own bias b to b/g) | every number with `--fold-norm` | raw v1, u1 and σ of Q, K, V, Gate and Up, and raw OV |
 | c 1ᵀ diag(g)⁻¹ added to what reads a pre-norm LayerNorm of gain g, whose output has mean zero before the gain (what this makes of the norm's own bias is taken off the reader's) | readers' numbers and OV with `--fold-norm` | raw v1, u1 and σ of the readers, and raw OV |
 | the neurons of a feed-forward block in another order | v1 of Gate and Up, u1 of Down, and every σ | u1 of Gate and Up, v1 of Down |
+| a neuron scaled: its row of Up by s, its column of Down by 1/s (behind a gate or a ReLU) | every number of Gate | v1, u1 and σ of Up and Down |
 | the residual stream rotated, in every layer alike (RMSNorm, gains folded) | every continuity, EVR, WA and σ; signal flow of OV | spread (participation ratio) and top channels in the space that faces the stream |
 
 What the numbers do not mean:

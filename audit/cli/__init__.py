@@ -39,6 +39,14 @@ EPILOG = (
 )
 
 
+def _is_mistyped_command(args: list[str]) -> bool:
+    """Whether the line is a word like a command and something for it to work on: a model stands alone."""
+    from difflib import get_close_matches
+
+    more = len(args) > 1 and not args[1].startswith("-")
+    return more and bool(get_close_matches(args[0], COMMANDS, n=1, cutoff=0.8))
+
+
 class DefaultGroup(TyperGroup):
     """A group whose default command takes every line that names no other."""
 
@@ -50,7 +58,8 @@ class DefaultGroup(TyperGroup):
             for parameter in self.get_params(ctx)
             for option in (*parameter.opts, *parameter.secondary_opts)
         }
-        if args[0] not in self.commands and args[0].split("=")[0] not in own:
+        known = args[0] in self.commands or args[0].split("=")[0] in own
+        if not known and not _is_mistyped_command(args):
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
 

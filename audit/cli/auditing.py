@@ -112,10 +112,9 @@ def write(
 
 def show_report(report: "Report", destination: Destination, talk: Talk) -> None:
     """Print a report on stdout in the format asked for, and say where it was written."""
-    from reports.figures import illustrations
-
-    figures = ", figures" if illustrations(report) else ""
-    written = f"{destination.folder}: report.md{figures}, audit.json, vectors.safetensors"
+    names = ("report.md", "figures", "audit.json", "vectors.safetensors")
+    there = [name for name in names if (destination.folder / name).exists()]
+    written = f"{destination.folder}: {', '.join(there)}"
     show_on_stdout(report, destination.format)
     if destination.format is o.Format.TABLE:
         from reports.view import printable

@@ -9,6 +9,8 @@ from audit.cli import options as o
 from audit.cli.talk import Talk, show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from audit.batch import Job
     from audit.options import AuditOptions
     from reports.comparison import Entry
@@ -77,32 +79,37 @@ def batch(
         jobs = plan_jobs(wanted, root)
         check_page(root)
         resolve_device(asked.device)
-        _finish(_perform(jobs, asked, root, talk), root, talk, json=json)
+        entries = _perform(jobs, asked, root, talk)
+        _show(entries, talk, json=json)
+        _write_page(entries, jobs, root, talk)
+        if not json:
+            _say_where(entries, root, talk)
+        _fail_if_any(entries)
 
 
 def _perform(jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: Talk) -> "list[Entry]":
-    """Work through the jobs; on Ctrl-C the page over those done is still written."""
+    """Work through the jobs; on Ctrl-C the page over what is done is still written."""
     from audit.batch import attempt
     from audit.errors import StoppedError
-    from audit.output import write_page
     from reports.comparison import Failed
 
     entries: list[Entry] = []
     try:
         for number, job in enumerate(jobs, start=1):
             talk.note(f"{number} of {len(jobs)}: {job.name}")
+            there = (job.folder / "audit.json").is_file()
             entry = attempt(job, asked, lambda job: _audit(job, asked, talk))
             entries.append(entry)
             if isinstance(entry, Failed):
                 talk.note(f"{job.name} failed: {entry.message}")
             elif not entry.fresh:
                 talk.note(f"{job.name} is done already, in {job.folder}")
+            elif there:
+                talk.note(f"{job.name} had changed, or the settings or the version: audited again")
     except KeyboardInterrupt as stop:
-        write_page(entries, root)
+        _write_page(entries, jobs[: len(entries)], root, talk)
         kept = f"{len(entries)} of {len(jobs)} models are done and kept"
         raise StoppedError(f"stopped by Ctrl-C: {kept}", "run it again to go on") from stop
-    with talk.busy("drawing"):
-        write_page(entries, root)
     return entries
 
 
@@ -113,20 +120,45 @@ def _audit(job: "Job", asked: "AuditOptions", talk: Talk) -> "Report":
         return write(lambda: find(job.model, asked, talk), asked, job.folder, talk)
 
 
-def _finish(entries: "list[Entry]", root: Path, talk: Talk, *, json: bool) -> None:
-    """Print the comparison; raises BatchError where a model failed."""
-    from audit.errors import BatchError
-    from reports.comparison import Failed, to_json
-    from reports.index import PAGE, to_terminal
+def _write_page(entries: "list[Entry]", jobs: "Sequence[Job]", root: Path, talk: Talk) -> None:
+    """The page over these models and every other report in the folder; none over nothing."""
+    from audit.batch import others
+    from audit.output import write_page
+
+    everything = [*entries, *others(jobs, root)]
+    if everything:
+        with talk.busy("drawing"):
+            write_page(everything, root)
+
+
+def _show(entries: "list[Entry]", talk: Talk, *, json: bool) -> None:
+    from reports.comparison import to_json
+    from reports.index import to_terminal
+
+    with talk.heard():
+        if json:
+            typer.echo(to_json(entries))
+        else:
+            show(to_terminal(entries))
+
+
+def _say_where(entries: "list[Entry]", root: Path, talk: Talk) -> None:
+    from reports.comparison import Audited
+    from reports.index import PAGE
     from reports.view import printable
 
-    failed = [entry.name for entry in entries if isinstance(entry, Failed)]
-    if json:
-        typer.echo(to_json(entries))
-    else:
-        show(to_terminal(entries))
-        folders = ", and a folder for each model audited" if len(failed) < len(entries) else ""
+    some = any(isinstance(entry, Audited) for entry in entries)
+    folders = ", and a folder for each model audited" if some else ""
+    with talk.heard():
         typer.echo(f"\nWritten to {printable(str(root / PAGE))}{folders}")
+
+
+def _fail_if_any(entries: "list[Entry]") -> None:
+    """Raise BatchError where a model failed."""
+    from audit.errors import BatchError
+    from reports.comparison import Failed
+
+    failed = [entry.name for entry in entries if isinstance(entry, Failed)]
     if failed:
         raise BatchError(
             f"{len(failed)} of {len(entries)} models failed: {', '.join(failed)}",

@@ -67,13 +67,20 @@ class Talk:
         except KeyboardInterrupt:
             self._fail("stopped by Ctrl-C", StoppedError.exit_code)
         except BrokenPipeError:
-            # whoever read the result has enough; keep Python from complaining again when it closes stdout
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _stop_printing()
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
             text = f"{type(error).__name__}: {error}: a defect in gcont-audit; -vv shows where"
             self._fail(text, DEFECT)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Go on where whoever reads the result has enough of it."""
+        try:
+            yield
+        except BrokenPipeError:
+            _stop_printing()
 
     def _fail(self, text: str, code: int) -> None:
         if self.verbosity >= 2:
@@ -97,6 +104,11 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def _stop_printing() -> None:
+    """Keep Python from complaining again when it closes a stdout that nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(text: str) -> str:
