@@ -273,6 +273,7 @@ PAGES = {
     "6 layers": lambda: deep_report(6),
     "80 layers": lambda: deep_report(80),
     "one projection": lambda: deep_report(12, names=("Q",)),
+    "one projection of a long name": lambda: deep_report(12, names=("Q",), model="MODEL-" * 40),
     "a long name": lambda: deep_report(12, model="organisation-with-a-name/" + "model-" * 30),
     "400 layers": lambda: deep_report(400, names=("Q", "Down")),
 }

@@ -33,25 +33,25 @@ def continuity(figure: Figure, report: Report) -> None:
     """|cos| of adjacent layers in the facing spaces, with the band of random directions."""
     panels = {space: list(_continuity_lines(report, space)) for space in SPACES}
     layers = layers_of(report)
-    title(figure, report.model, "what each layer keeps of the one before")
     for axes, (space, lines) in _panels(figure, panels):
         _band(axes, report, space, [line.name for line in lines])
         axes.set_xlim(layers.vmin, layers.vmax)
         _draw(axes, lines, report)
         axes.set_xlabel("layer")
         axes.set_ylabel(f"|cos| of {space}1, adjacent layers")
+    title(figure, report.model, "what each layer keeps of the one before")
 
 
 def lag(figure: Figure, report: Report) -> None:
     """Mean |cos| over the distance between two layers, in the facing spaces."""
     panels = {space: list(_lag_lines(report, space)) for space in SPACES}
-    title(figure, report.model, "does the direction turn, or stay?")
     for axes, (space, lines) in _panels(figure, panels):
         _band(axes, report, space, [line.name for line in lines])
         axes.set_xlim(1, max(2, *(line.x[-1] for line in lines)))
         _draw(axes, lines, report)
         axes.set_xlabel("layers apart")
         axes.set_ylabel(f"mean |cos| of {space}1")
+    title(figure, report.model, "does the direction turn, or stay?")
 
 
 def _continuity_lines(report: Report, space: Space) -> Iterator[Line]:
@@ -87,8 +87,7 @@ def _panels(
 ) -> Iterator[tuple[Axes, tuple[Space, list[Line]]]]:
     shown = {space: lines for space, lines in panels.items() if lines}
     lay_out(figure, 11 if len(shown) == 2 else 6.5, 4.6, Margins(0.7, 0.8, bottom=0.6, top=0.8, across=0.34))
-    if len(shown) == 2:  # a single panel leaves no room beside the title
-        _key(figure)
+    _key(figure)
     grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)
     roles: dict[Space, str] = {"v": "Readers of the residual stream", "u": "Writers to the residual stream"}
     for axes, (space, lines) in zip(grid[0], shown.items(), strict=True):
@@ -109,10 +108,10 @@ def _band(axes: Axes, report: Report, space: Space, names: Sequence[str]) -> Non
 
 
 def _key(figure: Figure) -> None:
-    """What the band is, at the top right: inside a panel it would lie in some line's way."""
+    """What the band is, at the bottom right: inside a panel it would lie in some line's way."""
     width, height = figure.get_size_inches()
     figure.text(
-        1 - 0.1 / width, 1 - 0.13 / height, " grey: random directions ", fontsize=10, ha="right", va="top",
+        1 - 0.1 / width, 0.1 / height, " grey: random directions ", fontsize=10, ha="right", va="bottom",
         bbox={"facecolor": BAND, "edgecolor": "none", "pad": 2},
     )  # fmt: skip
 

@@ -21,6 +21,9 @@ from reports.view import printable, short_name
 
 DPI = 150
 
+LETTERS_PER_INCH = 7.8
+"""Of a heading, counted with room for wide ones."""
+
 BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 ORANGE, PURPLE, BROWN, INK, GREY = "#E69F00", "#CC79A7", "#7A3E00", "#222222", "#8A8A8A"
 HUES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, BROWN, INK)
@@ -108,8 +111,9 @@ def lay_out(figure: Figure, width: float, height: float, margins: Margins) -> No
 
 
 def title(figure: Figure, model: ModelInfo, text: str) -> None:
-    """The figure's heading: the model's name, made harmless and not too long, and what is shown."""
-    heading(figure, f"{shortened(printable(short_name(model)), 48)}: {text}")
+    """The heading of a figure laid out: the model's name, harmless and as long as fits, and what is shown."""
+    room = int(LETTERS_PER_INCH * figure.get_figwidth()) - len(text)
+    heading(figure, f"{shortened(printable(short_name(model)), max(room, 8))}: {text}")
 
 
 def heading(figure: Figure, text: str) -> None:
