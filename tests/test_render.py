@@ -131,8 +131,10 @@ def changed(path: str, new: object) -> str:
         ("projections.Q.layers", [-1, 0, 1], "projections.Q.layers: not a rising list"),
         ("projections.O.pairs.0.layers", [0, 7], "projections.O.pairs: [0, 7] are no two layers in order"),
         ("projections.O.pairs.0.layers", [1, 0], "projections.O.pairs: [1, 0] are no two layers in order"),
-        ("projections.O.pairs.0.u1", 1.5, "projections.O.pairs: |cos| outside 0 to 1 in layers [0, 1]"),
+        ("projections.O.pairs.0.u1", 1.5, "projections.O.pairs: |cos| outside 0 to 1"),
         ("projections.O.continuity.u1", 1e9, "projections.O.continuity: |cos| outside 0 to 1"),
+        ("projections.O.continuity.u1", None, "projections.O.continuity.u1: not the mean of any pairs"),
+        ("projections.O.pairs.0.u1", None, "projections.O.continuity.u1: not the mean of any pairs"),
         ("projections.O.null.u", -0.1, "projections.O.null: |cos| outside 0 to 1"),
         ("projections.O.lag.u", [2.0], "projections.O.lag: |cos| outside 0 to 1"),
         ("projections.O.pairs", [], "projections.O.pairs: 0 for 3 layers"),
@@ -140,7 +142,9 @@ def changed(path: str, new: object) -> str:
         ("provenance.peak_memory_bytes", 10**400, "a number beyond any that a report holds"),
         ("projections.O.trajectory.u", FAR_PATH, "projections.O.trajectory: a point further out"),
         ("projections.O.shape", [0, 100], "projections.O.shape: not positive"),
-        ("projections.Q.spectrum.0.1", [2, 0.0], "projections.Q.spectrum: a singular value that is not"),
+        ("projections.Q.spectrum.0.1", [2, 7.0], "projections.Q.spectrum: singular values that are not"),
+        ("projections.Q.spectrum.0.1", [101, 1.0], "projections.Q.spectrum: ranks that do not rise"),
+        ("projections.Q.spectrum.0.1", [2, 0.0], "projections.Q.spectrum: singular values that are not"),
     ],
 )
 def test_a_contradiction_is_named_by_its_key(path, new, said):
