@@ -144,8 +144,6 @@ def _trajectory(vectors: Sequence[Tensor | None]) -> Trajectory | None:
     known = [vector for vector in vectors if vector is not None]
     if len(known) < trajectory.MIN_LAYERS or len({vector.shape for vector in known}) > 1:
         return None
-    if len(known[0]) < trajectory.COMPONENTS:
-        return None
     path = trajectory.principal_path(torch.stack(trajectory.align_signs(known)))
     points = iter(path.points.tolist())
     return Trajectory(

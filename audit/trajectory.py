@@ -51,15 +51,17 @@ class Path:
 
 
 def principal_path(vectors_Ld: Tensor) -> Path:
-    """The rows, L2-normalised and mean-centred, in their first three principal components (L, d >= 3).
+    """The rows, L2-normalised and mean-centred, in their first three principal components (L >= 3).
 
-    Each component points from the first row towards the last, so that a path has one picture.
+    Each component points from the first row towards the last, so that a path has one picture; with fewer than
+    three dimensions the rest is zero.
     """
     rows = torch.nn.functional.normalize(vectors_Ld.double(), dim=1)
     left, sigma, _ = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
-    points = (left * sigma)[:, :COMPONENTS]
-    backwards = points[-1] < points[0]
-    return Path(torch.where(backwards, -points, points), _shares(sigma.square(), len(rows))[:COMPONENTS])
+    lacking = max(0, COMPONENTS - len(sigma))
+    points = torch.nn.functional.pad((left * sigma)[:, :COMPONENTS], (0, lacking))
+    shares = torch.nn.functional.pad(_shares(sigma.square(), len(rows))[:COMPONENTS], (0, lacking))
+    return Path(torch.where(points[-1] < points[0], -points, points), shares)
 
 
 @cache

@@ -173,3 +173,10 @@ def test_the_principal_path_is_scikit_learns_pointing_from_first_to_last(layers:
     assert path.points.numpy() == pytest.approx(expected, abs=1e-9)
     assert path.shares.numpy() == pytest.approx(pca.explained_variance_ratio_, abs=1e-9)
     assert (path.points[-1] >= path.points[0]).all()
+
+
+def test_a_path_in_two_dimensions_has_a_flat_third() -> None:
+    path = trajectory.principal_path(unit_rows(6, 2))
+    assert path.points.shape == (6, 3)
+    assert not path.points[:, 2].any()
+    assert float(path.shares.sum()) == pytest.approx(1)
