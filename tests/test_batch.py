@@ -20,7 +20,7 @@ from audit.checkpoint import TensorReader
 from reports.comparison import Audited, Cell, Column, Failed, cell, columns, to_json
 from reports.index import to_markdown
 
-from sample_report import sample_report  # isort: skip
+from sample_report import pair, sample_report  # isort: skip
 
 PAGE = """<!-- gcont-audit batch -->
 
@@ -50,9 +50,10 @@ def test_the_page_is_this_document() -> None:
 
 
 def test_only_moderate_continuity_and_more_is_bold() -> None:
-    """With a null of .08, moderate begins at .264."""
+    """With a null of .08, moderate begins at .264; over forty pairs less is weak, but more than chance."""
     report = sample_report()
-    found = report.projections["Q"]
+    pairs = tuple(pair(i, 0.26, 0.26) for i in range(40))
+    found = replace(report.projections["Q"], pairs=pairs)
     for value, strong in ((0.263, False), (0.265, True)):
         changed = replace(found, continuity=replace(found.continuity, v1=value))
         shown = cell(replace(report, projections={"Q": changed}), Column("Q", "v"))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from audit import AuditOptions, audit_model
 from audit.findings import by_severity, random_energy_share, weak_pairs
+from audit.pipeline import Pipeline
 from reports.model import Finding, Report
 
 Key = tuple[str, str, str | None, int | None]
@@ -250,6 +251,17 @@ def test_a_near_copy_does_not_hide_the_true_one(planted):
     found = planted(k_of_5_is_k_of_4_and_nearly_k_of_0)
     assert found[("duplicate-layer", "warning", "K", 5)] == 1
     assert not [key for key in found if key[0] == "duplicate-layer" and key[3] != 5]
+
+
+def same_peaks(tensors: Tensors) -> None:
+    """As bfloat16 weights often have: its largest magnitudes come in few steps."""
+    for layer in range(LAYERS):
+        tensors[name("K", layer)][0, 0] = 5.0
+
+
+def test_what_only_shares_its_peak_is_not_read_again(planted, monkeypatch):
+    monkeypatch.setattr(Pipeline, "identical", lambda *_: pytest.fail("read again"))
+    assert not [key for key in planted(same_peaks) if key[0] == "duplicate-layer"]
 
 
 def noise_with_a_spike(tensors: Tensors) -> None:
