@@ -29,6 +29,9 @@ from huggingface_hub import constants
 
 TOKEN = "hf_atokenofthetests"
 SIGNATURE = "asignatureofthetests"
+AGENTS = "/api/agent-harnesses"
+"""What huggingface_hub asks for once in a process, about no repo: answered, and not logged."""
+
 LARGE = (".safetensors", ".bin")
 """What a Hub repo keeps in large file storage."""
 
@@ -172,6 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Enter the request in the log, and answer."""
+        if urlsplit(self.path).path == AGENTS:
+            self._send(404, {}, b"")
+            return
         request = Request(
             self.command,
             unquote(self.path),
