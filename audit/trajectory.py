@@ -27,21 +27,6 @@ def align_signs(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(aligned)
 
 
-def explained_variance(vectors_Ld: Tensor) -> Tensor:
-    """Share of variance along each principal component of the L2-normalised rows, largest first [min(L, d)].
-
-    Mean-centred; all zero where the rows coincide.
-    """
-    rows = torch.nn.functional.normalize(vectors_Ld.double(), dim=1)
-    return _shares(torch.linalg.svdvals(rows - rows.mean(dim=0)).square(), len(rows))
-
-
-def _shares(power: Tensor, count: int) -> Tensor:
-    total = power.sum()
-    # identical rows leave nothing but rounding to share out
-    return power / total if total > 1e-24 * count else torch.zeros_like(power)
-
-
 @dataclass(frozen=True, eq=False)
 class Path:
     """L vectors in their first three principal components: `points` [L, 3], `shares` of variance [3]."""
@@ -58,9 +43,13 @@ def principal_path(vectors_Ld: Tensor) -> Path:
     """
     rows = torch.nn.functional.normalize(vectors_Ld.double(), dim=1)
     left, sigma, _ = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    power = sigma.square()
+    # identical rows leave nothing but rounding to share out
+    shares = power / power.sum() if power.sum() > 1e-24 * len(rows) else torch.zeros_like(power)
     lacking = max(0, COMPONENTS - len(sigma))
-    points = torch.nn.functional.pad((left * sigma)[:, :COMPONENTS], (0, lacking))
-    shares = torch.nn.functional.pad(_shares(sigma.square(), len(rows))[:COMPONENTS], (0, lacking))
+    points, shares = (
+        torch.nn.functional.pad(values[..., :COMPONENTS], (0, lacking)) for values in (left * sigma, shares)
+    )
     return Path(torch.where(points[-1] < points[0], -points, points), shares)
 
 
