@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from audit import provenance
 from audit.checkpoint import open_checkpoint
+from audit.coverage import unmeasured
 from audit.findings import by_severity, find_all
+from audit.measure import Measured
 from audit.options import AuditOptions, format_layers
-from audit.pipeline import Measured, Pipeline, resolve_device
-from audit.plan import AuditPlan, make_plan
+from audit.pipeline import Pipeline, resolve_device
+from audit.plan import AuditPlan, StackPlan, make_plan
 from audit.series import summarise
 from registry import Projection, published_for
 from reports.model import (
@@ -19,9 +21,13 @@ from reports.model import (
     PublishedValue,
     Report,
     Settings,
+    Stack,
 )
 
 Progress = Callable[[Measured], None]
+
+SeriesKey = tuple[str | None, Projection]
+"""A stack, None for the main one, and a projection of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +35,7 @@ class Audit:
     """A finished audit: its report, and the measurements with the vectors it was made from."""
 
     report: Report
-    series: Mapping[Projection, Sequence[Measured]]
+    series: Mapping[SeriesKey, Sequence[Measured]]
 
 
 def audit_model(model: str, options: AuditOptions | None = None) -> Report:
@@ -48,24 +54,51 @@ def run(plan: AuditPlan, command: str, progress: Progress = lambda measured: Non
     started = provenance.now()
     device = resolve_device(plan.options.device)
     pipeline = Pipeline(plan, device)
-    series: dict[Projection, list[Measured]] = {projection: [] for projection in plan.projections}
+    series: dict[SeriesKey, list[Measured]] = {
+        (stack.label, projection): [] for stack in plan.stacks for projection in stack.projections
+    }
     for measured in pipeline:
-        series[measured.projection].append(measured)
+        series[measured.place.stack, measured.projection].append(measured)
         progress(measured)
-    reports = {name.value: summarise(name, layers, plan.options.full) for name, layers in series.items()}
-    found = (*plan.findings, *find_all(series, reports, pipeline.identical))
+    reports = {stack.label: _reports(plan, stack, series) for stack in plan.stacks}
+    found = [*plan.findings]
+    for name, projections in reports.items():
+        own = {projection: layers for (stack, projection), layers in series.items() if stack == name}
+        found += find_all(name, own, projections, pipeline.identical)
     report = Report(
         model=_model_info(plan),
         settings=_settings(plan, str(device), str(pipeline.dtype).removeprefix("torch.")),
-        projections=reports,
+        projections=reports[None],
         findings=by_severity(found),
         coverage=plan.coverage,
         provenance=provenance.describe(
             plan.checkpoint, device, command, started, time.monotonic() - clock, pipeline.bytes_read
         ),
-        published=_published(plan, reports),
+        published=_published(plan, reports[None]),
+        stacks={
+            stack.label: _stack(stack, reports[stack.label])
+            for stack in plan.stacks
+            if stack.label is not None
+        },
     )
     return Audit(report, series)
+
+
+def _reports(
+    plan: AuditPlan, stack: StackPlan, series: Mapping[SeriesKey, Sequence[Measured]]
+) -> dict[str, ProjectionReport]:
+    return {
+        name.value: summarise(
+            name, series[stack.label, name], plan.options.full, unmeasured(stack.layout, name, stack.chosen)
+        )
+        for name in stack.projections
+    }
+
+
+def _stack(stack: StackPlan, projections: Mapping[str, ProjectionReport]) -> Stack:
+    layout = stack.layout
+    cross = any(layer.cross for layer in layout.layers)
+    return Stack(projections, layout.family, len(layout.layers), layout.hidden_size, cross)
 
 
 def _model_info(plan: AuditPlan) -> ModelInfo:
@@ -76,9 +109,10 @@ def _model_info(plan: AuditPlan) -> ModelInfo:
         revision=checkpoint.revision,
         family=layout.family,
         model_type=layout.model_type,
-        layers=len(layout.layers),
-        hidden_size=layout.hidden_size,
+        layers=len(layout.main.layers),
+        hidden_size=layout.main.hidden_size,
         stored_dtypes=plan.stored_dtypes,
+        stack=layout.main.title or None,
     )
 
 
@@ -98,8 +132,8 @@ def _settings(plan: AuditPlan, device: str, dtype: str) -> Settings:
 def _published(plan: AuditPlan, reports: Mapping[str, ProjectionReport]) -> PublishedComparison | None:
     """What was published about this very model, where the whole of it was audited as the paper does."""
     whole = plan.options.layers is None and not plan.options.fold_norm
-    layout = plan.layout
-    published = published_for(plan.checkpoint.id, len(layout.layers), layout.hidden_size) if whole else None
+    main = plan.layout.main
+    published = published_for(plan.checkpoint.id, len(main.layers), main.hidden_size) if whole else None
     if published is None:
         return None
     return PublishedComparison(

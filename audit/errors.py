@@ -8,7 +8,8 @@
     ├── UnsupportedError       3    understood, but not something this tool reads
     │   ├── UnknownFamilyError        no family matches the checkpoint
     │   ├── NoSafetensorsError        weights are absent, or only in formats that are never opened
-    │   └── UnsupportedDtypeError     quantised or exotic number formats
+    │   ├── UnsupportedDtypeError     quantised or exotic number formats
+    │   └── CoverageError             with --strict: something in the layers was not measured
     ├── AccessError            4    the Hub did not give what was asked
     │   ├── RepoNotFoundError         no such repo or revision, or a private one without a token
     │   ├── GatedRepoError            the repo's terms must be accepted first
@@ -79,6 +80,10 @@ class NoSafetensorsError(UnsupportedError):
 
 class UnsupportedDtypeError(UnsupportedError):
     """A projection is stored in a quantised or exotic number format."""
+
+
+class CoverageError(UnsupportedError):
+    """With --strict: the report is written, and something in the layers is not in it."""
 
 
 class AccessError(AuditError):

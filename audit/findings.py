@@ -4,15 +4,18 @@ Each rule reads what was measured anyway. Thresholds are the constants below, an
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import cbrt, sqrt
 from statistics import median
 
-from audit.pipeline import Measured
+from audit.measure import Measured, Place
 from registry import Projection
 from reports.model import Finding, Pair, ProjectionReport
-from reports.view import null_deviation
+from reports.view import null_deviation, spans
 
-Identical = Callable[[Projection, int, int], bool]
+Identical = Callable[[Place, Place, tuple[int, int] | None], bool]
+"""Whether two places, or one expert of each, hold the same stored numbers."""
+
 Series = Mapping[Projection, Sequence[Measured]]
 
 RANK_ONE = 1e-5
@@ -40,17 +43,28 @@ LOST = 0.5
 CONTINUOUS = 0.2
 """Share of the way from the null to 1 that the neighbours must have for a pair to be weak beside them."""
 
+DEAD = 1e-4
+"""Share of the median expert's norm below which an expert counts as dead."""
+
 _SEVERITIES = ("error", "warning", "info")
 
 
 def find_all(
-    series: Series, reports: Mapping[str, ProjectionReport], identical: Identical
+    stack: str | None, series: Series, reports: Mapping[str, ProjectionReport], identical: Identical
 ) -> Iterator[Finding]:
-    """Every finding that the measurements give; `identical` compares two layers' stored numbers."""
+    """Every finding that one stack's measurements give; `identical` compares stored numbers."""
+    for finding in _find(series, reports, identical):
+        where = f"{stack}: " if stack else ""
+        yield replace(finding, stack=stack, message=where + finding.message)
+
+
+def _find(series: Series, reports: Mapping[str, ProjectionReport], identical: Identical) -> Iterator[Finding]:
     for layers in series.values():
         yield from unmeasurable(layers)
         yield from rank_one(layers)
         yield from noise_like(layers)
+        yield from dead_experts(layers)
+        yield from duplicate_experts(layers, identical)
     yield from duplicates(series, identical)
     for name, found in reports.items():
         yield from weak_pairs(name, found)
@@ -66,8 +80,47 @@ def unmeasurable(layers: Sequence[Measured]) -> Iterator[Finding]:
     words = {"nan": "holds NaN", "inf": "holds infinite values", "zero": "is all zero"}
     for one in layers:
         if one.problem is not None:
-            message = f"{one.projection} of layer {one.layer} {words[one.problem]}: not measured"
+            broken = [
+                index for index, expert in enumerate(one.experts or ()) if expert.problem == one.problem
+            ]
+            which = f" (expert {spans(broken)})" if one.experts and len(broken) < len(one.experts) else ""
+            message = f"{one.projection} of layer {one.layer} {words[one.problem]}{which}: not measured"
             yield Finding(one.problem, "error", one.projection, one.layer, message)
+
+
+def dead_experts(layers: Sequence[Measured]) -> Iterator[Finding]:
+    """Experts that hold nothing, or next to nothing beside the others."""
+    for one in layers:
+        known = [expert for expert in one.experts or () if expert.problem in (None, "zero")]
+        if not known or one.triplets is None:
+            continue
+        typical = median(sqrt(expert.energy) for expert in known)
+        dead = [
+            index
+            for index, expert in enumerate(one.experts or ())
+            if expert.problem == "zero" or sqrt(expert.energy) < DEAD * typical
+        ]
+        if dead:
+            message = (
+                f"{one.projection} of layer {one.layer} has experts that hold next to nothing: {spans(dead)} "
+                f"of {len(known)}"
+            )
+            yield Finding("dead-expert", "warning", one.projection, one.layer, message)
+
+
+def duplicate_experts(layers: Sequence[Measured], identical: Identical) -> Iterator[Finding]:
+    """Experts of a layer that hold the same numbers as an earlier one."""
+    for one in layers:
+        seen: dict[tuple[float, float], int] = {}
+        for index, expert in enumerate(one.experts or ()):
+            if expert.problem is not None:
+                continue
+            first = seen.setdefault((expert.peak, expert.energy), index)
+            if first != index and identical(one.place, one.place, (first, index)):
+                message = (
+                    f"{one.projection} of layer {one.layer}: expert {index} is identical to expert {first}"
+                )
+                yield Finding("duplicate-expert", "warning", one.projection, one.layer, message)
 
 
 def rank_one(layers: Sequence[Measured]) -> Iterator[Finding]:
@@ -119,7 +172,7 @@ def duplicates(series: Series, identical: Identical) -> Iterator[Finding]:
     twins: dict[tuple[int, int], list[Projection]] = {}
     for projection, layers in series.items():
         if projection is not Projection.OV:  # it follows from V and O
-            for pair in _twins(projection, layers, identical):
+            for pair in _twins(layers, identical):
                 twins.setdefault(pair, []).append(projection)
     for (earlier, later), same in sorted(twins.items(), key=lambda item: item[0][::-1]):
         comparable = [name for name, layers in series.items() if _measured_in(layers, later)]
@@ -132,9 +185,7 @@ def duplicates(series: Series, identical: Identical) -> Iterator[Finding]:
             yield Finding("duplicate-layer", "warning", projection, later, message)
 
 
-def _twins(
-    projection: Projection, layers: Sequence[Measured], identical: Identical
-) -> Iterator[tuple[int, int]]:
+def _twins(layers: Sequence[Measured], identical: Identical) -> Iterator[tuple[int, int]]:
     """Each layer with the first one before it that holds the same numbers; only what looks alike is read."""
     seen: dict[tuple[object, ...], list[Measured]] = {}
     for one in layers:
@@ -142,11 +193,7 @@ def _twins(
             continue
         alike = seen.setdefault((one.shape, one.peak), [])
         twin = next(
-            (
-                other
-                for other in alike
-                if _agree(one, other) and identical(projection, other.layer, one.layer)
-            ),
+            (other for other in alike if _agree(one, other) and identical(other.place, one.place, None)),
             None,
         )
         if twin is None:

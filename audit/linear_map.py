@@ -194,13 +194,17 @@ class Product:
         return Core(r_left @ r_right.T, left.T, right.T)
 
 
-def ov_composite(output: Dense, value: Dense, kv_heads: int, head_dim: int) -> Product:
+def ov_composite(output: Dense, value: Dense | Product, kv_heads: int, head_dim: int) -> Product:
     """W_O . expand(W_V): what attention writes when a token attends to one place only.
 
     Each key-value head of V [kv_heads * head_dim, in] serves a group of query heads, so expand(W_V) repeats
     it over the group. Summing O's columns [out, heads * head_dim] over each group says the same with
-    an inner dimension of kv_heads * head_dim, which is also the bound on the rank.
+    an inner dimension of kv_heads * head_dim, which is also the bound on the rank. Where V is a product
+    itself, its left factor is multiplied in, which leaves the inner dimension of the right one.
     """
     out, width = output.shape
     groups = output.weight.reshape(out, kv_heads, width // (kv_heads * head_dim), head_dim)
-    return Product(Dense(groups.sum(2).reshape(out, kv_heads * head_dim)), value)
+    left = groups.sum(2).reshape(out, kv_heads * head_dim)
+    if isinstance(value, Product):
+        return Product(Dense(left @ value.left.weight), value.right)
+    return Product(Dense(left), value)

@@ -17,7 +17,7 @@ from audit.checkpoint import local_path
 from audit.errors import OutputError, PathNotFoundError, ReportError
 from reports.comparison import Audited, Entry
 from reports.document import DocumentError, from_json, to_json
-from reports.figures import ILLUSTRATIONS, draw, draw_models, illustrations
+from reports.figures import draw, draw_models, files, illustrations
 from reports.index import MARK, PAGE, PICTURE
 from reports.index import to_markdown as to_page
 from reports.markdown import to_markdown
@@ -166,27 +166,29 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 
 def _is_report(folder: Path) -> bool:
-    figures = {illustration.file for illustration in ILLUSTRATIONS}
-    ours = {*WRITTEN, *figures}
-    if any(path.relative_to(folder).as_posix() not in ours for path in folder.rglob("*")):
-        return False
     try:
-        text = (folder / "audit.json").read_text(encoding="utf-8")
-        return str(json.loads(text).get("schema", "")).startswith("gcont-audit/")
-    except (OSError, ValueError, AttributeError):
+        written = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+        is_ours = str(written.get("schema", "")).startswith("gcont-audit/")
+        ours = {*WRITTEN, *files(written.get("stacks") or ())}
+    except (OSError, ValueError, AttributeError, TypeError):
         return False
+    return is_ours and all(path.relative_to(folder).as_posix() in ours for path in folder.rglob("*"))
 
 
 def _vectors(audit: Audit) -> dict[str, Tensor]:
-    """`Q.0.v` [k, in], `Q.0.u` [k, out], `Q.0.sigma` [k], and with --full `Q.0.spectrum` [r]."""
+    """`Q.0.v` [k, in], `Q.0.u` [k, out], `Q.0.sigma` [k], and with --full `Q.0.spectrum` [r].
+
+    Those of another stack than the main one stand behind its name, as `vision/Q.0.v`.
+    """
     tensors: dict[str, Tensor] = {}
-    for projection, series in audit.series.items():
+    for (stack, projection), series in audit.series.items():
         for one in series:
-            place = f"{projection}.{one.layer}"
+            place = f"{stack}/{projection}.{one.layer}" if stack else f"{projection}.{one.layer}"
             if one.triplets is not None:
-                tensors[f"{place}.v"] = one.triplets.v.contiguous()
-                tensors[f"{place}.u"] = one.triplets.u.contiguous()
-                tensors[f"{place}.sigma"] = one.triplets.sigma.contiguous()
+                found = {"v": one.triplets.v, "u": one.triplets.u, "sigma": one.triplets.sigma}
+                tensors |= {
+                    f"{place}.{key}": value.contiguous() for key, value in found.items() if value is not None
+                }
             if one.spectrum is not None:
                 tensors[f"{place}.spectrum"] = one.spectrum.sigma.contiguous()
     return tensors

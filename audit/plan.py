@@ -6,19 +6,24 @@ Reads no weights.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from shlex import quote
 
 from audit.checkpoint import FLOAT_DTYPES, Checkpoint
+from audit.coverage import account, label, layout_findings
 from audit.errors import ConfigError, SelectionError, UnknownFamilyError, UnsupportedDtypeError, UsageError
 from audit.options import AuditOptions, format_layers
-from audit.projections import ov_obstacle, stored_needs
+from audit.projections import ov_obstacle, passes, reads_of
 from registry import (
     Contradiction,
+    ExpertSlots,
     Family,
     FamilyFileError,
     LayerLayout,
     Layout,
     Miss,
     Projection,
+    Read,
+    StackLayout,
     families,
     match,
     read_family,
@@ -26,66 +31,116 @@ from registry import (
 from reports.model import Coverage, Finding
 from reports.view import spans
 
+GRAM_COPIES = 3
+"""Gram matrices in float64 that experts take: the sum, one expert's, and what the eigenvectors are found
+in."""
+
 PROCESS_BYTES = 400_000_000
 """What Python and torch take before the first weight."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A layer and the projections to take from it in one go."""
+    """A layer of a stack (None: the main one) and the projections to take from it in one go."""
 
+    stack: str | None
     layer: LayerLayout
     projections: tuple[Projection, ...]
 
 
 @dataclass(frozen=True)
+class StackPlan:
+    """One stack: where its projections lie, and which layers and projections of it were chosen.
+
+    `label` is what a report calls it, None for the main one.
+    """
+
+    label: str | None
+    layout: StackLayout
+    layers: tuple[LayerLayout, ...]
+    projections: tuple[Projection, ...]
+
+    @property
+    def chosen(self) -> frozenset[int]:
+        """The numbers of the layers to look at; all that the stack has, those without a tensor too."""
+        if len(self.layers) == len(self.layout.layers):
+            return frozenset(lack.layer for lack in self.layout.lacks) | _indices(self.layers)
+        return _indices(self.layers)
+
+
+@dataclass(frozen=True)
 class AuditPlan:
-    """A checkpoint understood and a selection made; `visits` is the order of the work."""
+    """A checkpoint understood and a selection made; `visits` is the order of the work.
+
+    `stacks` are the main one, and those beside it that have something chosen.
+    """
 
     checkpoint: Checkpoint
     layout: Layout
     options: AuditOptions
-    projections: tuple[Projection, ...]
-    layers: tuple[LayerLayout, ...]
+    stacks: tuple[StackPlan, ...]
     visits: tuple[Visit, ...]
     stored_dtypes: tuple[str, ...]
     coverage: Coverage
     findings: tuple[Finding, ...]
 
     @property
+    def main(self) -> StackPlan:
+        """The decoder or text model."""
+        return self.stacks[0]
+
+    @property
     def bytes_to_read(self) -> int:
         """Bytes of all planned reads."""
-        return sum(
-            self.checkpoint.tensors[name].entry.nbytes
-            for name in planned_reads(self.visits, self.options.fold_norm)
-        )
+        return sum(self._nbytes(read) for read in planned_reads(self.visits, self.options.fold_norm))
 
     @property
     def memory_bytes(self) -> int:
-        """Estimated peak: the process, and the largest projection as stored, computed with and refined."""
-        width = 8 if "F64" in self.stored_dtypes else 4
+        """Estimated peak: the process, and the largest projection as stored, computed with and refined.
+
+        Of experts, one and the Gram matrix of all.
+        """
         largest = max(
-            (
-                sum(self.checkpoint.tensors[name].entry.nbytes for name in needs)
-                + (width + 8) * sum(prod(self.checkpoint.tensors[name].entry.shape) for name in needs)
-                for visit in self.visits
-                for projection in visit.projections
-                if (needs := stored_needs(visit.layer, projection, self.options.fold_norm))
-            ),
+            (self._working_set(visit.layer, name) for visit in self.visits for name in visit.projections),
             default=0,
         )
         return PROCESS_BYTES + (3 * largest if self.options.full else largest)
 
     @property
     def multiply_adds(self) -> int:
-        """Rough count of multiply-adds: 10 Lanczos passes of 4 vectors, or the exact path's cubic work."""
+        """Rough count of multiply-adds: 10 Lanczos passes of 4 vectors, or the exact path's cubic work.
+
+        Each expert's Gram matrix takes its size times the residual stream's width.
+        """
         total = 0
         for visit in self.visits:
             for projection in visit.projections:
-                for name in stored_needs(visit.layer, projection, fold_norm=False):
-                    long, short = sorted(self.checkpoint.tensors[name].entry.shape, reverse=True)
-                    total += 12 * long * short**2 if self.options.full else 80 * long * short
+                place = visit.layer.slots.get(projection)
+                if isinstance(place, ExpertSlots):
+                    total += prod(place.shape) * (min(place.shape) + 80)
+                    continue
+                for read in reads_of(visit.layer, projection, fold_norm=False):
+                    shape = self.checkpoint.tensors[read.tensor].entry.shape
+                    if len(shape) == 2:
+                        long, short = sorted(shape, reverse=True)
+                        total += 12 * long * short**2 if self.options.full else 80 * long * short
         return total
+
+    def _working_set(self, layer: LayerLayout, projection: Projection) -> int:
+        """Bytes that measuring one projection takes: what is read, and copies to compute with."""
+        width = 8 if "F64" in self.stored_dtypes else 4
+        place = layer.slots.get(projection)
+        if isinstance(place, ExpertSlots):
+            hidden = place.shape[0] if projection.facing == "u" else place.shape[1]
+            expert = max(self._nbytes(slot.read) + (width + 8) * prod(slot.shape) for slot in place.experts)
+            return expert + GRAM_COPIES * 8 * hidden**2
+        reads = reads_of(layer, projection, self.options.fold_norm)
+        entries = [self.checkpoint.tensors[read.tensor].entry for read in reads]
+        return sum(entry.nbytes + (width + 8) * prod(entry.shape) for entry in entries)
+
+    def _nbytes(self, read: Read) -> int:
+        nbytes = self.checkpoint.tensors[read.tensor].entry.nbytes
+        return nbytes // read.slab.count if read.slab else nbytes
 
 
 def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
@@ -94,40 +149,45 @@ def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
     Raises UnknownFamilyError, UnsupportedDtypeError, ConfigError, SelectionError, and UsageError for a
     family file that is no declaration.
     """
-    layout = _understand(checkpoint, options)
-    layers = _select_layers(layout, options)
+    layout = understand(checkpoint, options)
     wanted = options.projections or tuple(Projection)
-    projections = tuple(
-        projection for projection in wanted if any(_has(layout, layer, projection) for layer in layers)
+    stacks = tuple(
+        StackPlan(label(layout, stack), stack, layers, projections)
+        for stack in layout.stacks
+        if (layers := _select_layers(stack, options))
+        and (projections := tuple(name for name in wanted if any(_has(layer, name) for layer in layers)))
     )
-    if not projections:
-        raise SelectionError(
-            f"{checkpoint.id} has none of {', '.join(wanted)} in the chosen layers",
-            f"it has {', '.join(layout.declared)} in layers {_span(layout)}",
-        )
-    visits = tuple(_schedule(layout, layers, projections, options.full))
-    reads = dict.fromkeys(planned_reads(visits, options.fold_norm))
+    if not stacks or stacks[0].layout is not layout.main:
+        raise _nothing_selected(checkpoint, layout, options)
+    visits = tuple(visit for stack in stacks for visit in _schedule(stack, options.full))
+    reads = dict.fromkeys(read.tensor for read in planned_reads(visits, options.fold_norm))
     return AuditPlan(
         checkpoint,
         layout,
         options,
-        projections,
-        layers,
+        stacks,
         visits,
         stored_dtypes=_check_dtypes(checkpoint, reads),
-        coverage=_account(layout, reads),
-        findings=tuple(_layout_findings(checkpoint, layout, layers, wanted)),
+        coverage=account(layout, reads),
+        findings=tuple(
+            layout_findings(
+                checkpoint.shapes, layout, {stack.layout.name: stack.chosen for stack in stacks}, wanted
+            )
+        ),
     )
 
 
-def planned_reads(visits: Sequence[Visit], fold_norm: bool) -> Iterator[str]:
-    """The tensors that will be read, visit by visit; one may come again in a later visit."""
+def planned_reads(visits: Sequence[Visit], fold_norm: bool) -> Iterator[Read]:
+    """Everything that will be read, visit by visit; a tensor may come again in a later visit or pass."""
     for visit in visits:
-        yield from dict.fromkeys(
-            name
-            for projection in visit.projections
-            for name in stored_needs(visit.layer, projection, fold_norm)
-        )
+        once: dict[Read, None] = {}
+        for projection in visit.projections:
+            reads, times = reads_of(visit.layer, projection, fold_norm), passes(visit.layer, projection)
+            if times == 1:
+                once |= dict.fromkeys(reads)
+            else:
+                yield from reads * times
+        yield from once
 
 
 def known_families(options: AuditOptions) -> Sequence[Family]:
@@ -141,7 +201,8 @@ def known_families(options: AuditOptions) -> Sequence[Family]:
     return (own, *(family for family in families() if family.name != own.name))
 
 
-def _understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
+def understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
+    """The checkpoint's layout; raises what make_plan does for one that cannot be read."""
     known = known_families(options)
     chosen = known[0].name if options.family_path else options.family
     found = match(checkpoint.shapes, checkpoint.config, known, chosen)
@@ -161,7 +222,8 @@ def _understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
             near = f"nearest: {', '.join(nearest)}; " if nearest else ""
             raise UnknownFamilyError(
                 f"{checkpoint.id}: {reason}",
-                f"{near}pass --family NAME if one of them is right, or declare it and pass --family-file",
+                f"{near}pass --family NAME if one of them is right, or declare it: "
+                f"`gcont-audit families --draft {quote(checkpoint.id)}` writes a first --family-file",
             )
         case Layout():
             return found
@@ -175,40 +237,52 @@ def quantisation(config: Mapping[str, object] | None) -> str | None:
     return str(said.get("quant_method") or "method not named")
 
 
-def _select_layers(layout: Layout, options: AuditOptions) -> tuple[LayerLayout, ...]:
+def _select_layers(stack: StackLayout, options: AuditOptions) -> tuple[LayerLayout, ...]:
     if options.layer_slice is None:
-        return layout.layers
-    count = max((layer.index for layer in layout.layers), default=-1) + 1
-    chosen = set(range(count)[options.layer_slice])
-    layers = tuple(layer for layer in layout.layers if layer.index in chosen)
-    if not layers:
-        raise SelectionError(
+        return stack.layers
+    chosen = set(range(_count(stack))[options.layer_slice])
+    return tuple(layer for layer in stack.layers if layer.index in chosen)
+
+
+def _count(stack: StackLayout) -> int:
+    return max((layer.index for layer in stack.layers), default=-1) + 1
+
+
+def _nothing_selected(checkpoint: Checkpoint, layout: Layout, options: AuditOptions) -> SelectionError:
+    main = layout.main
+    if not _select_layers(main, options):
+        return SelectionError(
             f"--layers {format_layers(options.layer_slice)} selects nothing",
-            f"there are layers 0 to {count - 1}",
+            f"there are layers 0 to {_count(main) - 1}",
         )
-    return layers
+    return SelectionError(
+        f"{checkpoint.id} has none of {', '.join(options.projections or ())} in the chosen layers",
+        f"it has {', '.join(main.declared)} in layers {spans(sorted(_indices(main.layers)))}",
+    )
 
 
-def _has(layout: Layout, layer: LayerLayout, projection: Projection) -> bool:
+def _indices(layers: Sequence[LayerLayout]) -> frozenset[int]:
+    return frozenset(layer.index for layer in layers)
+
+
+def _has(layer: LayerLayout, projection: Projection) -> bool:
     if projection is Projection.OV:
-        return ov_obstacle(layer, layout.heads) is None
+        return ov_obstacle(layer) is None
     return projection in layer.slots
 
 
-def _schedule(
-    layout: Layout, layers: Sequence[LayerLayout], projections: Sequence[Projection], full: bool
-) -> Iterator[Visit]:
+def _schedule(stack: StackPlan, full: bool) -> Iterator[Visit]:
     """Layer by layer; with `full` projection by projection, so that one earlier factorisation is held."""
     if full:
-        for projection in projections:
-            for layer in layers:
-                if _has(layout, layer, projection):
-                    yield Visit(layer, (projection,))
+        for projection in stack.projections:
+            for layer in stack.layers:
+                if _has(layer, projection):
+                    yield Visit(stack.label, layer, (projection,))
     else:
-        for layer in layers:
-            here = tuple(projection for projection in projections if _has(layout, layer, projection))
+        for layer in stack.layers:
+            here = tuple(projection for projection in stack.projections if _has(layer, projection))
             if here:
-                yield Visit(layer, here)
+                yield Visit(stack.label, layer, here)
 
 
 def _check_dtypes(checkpoint: Checkpoint, reads: Mapping[str, None]) -> tuple[str, ...]:
@@ -223,49 +297,3 @@ def _check_dtypes(checkpoint: Checkpoint, reads: Mapping[str, None]) -> tuple[st
                 f"audit the unquantised model; {', '.join(FLOAT_DTYPES)} can be read",
             )
     return tuple(sorted(dtypes))
-
-
-def _account(layout: Layout, reads: Mapping[str, None]) -> Coverage:
-    ignored = {rule: len(names) for rule, names in layout.ignored.items()}
-    gains = {norm.weight for layer in layout.layers for norm in layer.norms.values()}
-    held = {slot.tensor for layer in layout.layers for slot in layer.slots.values()}
-    folded = len(gains & reads.keys())
-    if folded:
-        ignored["norms and scales"] -= folded
-    unselected = len(held - reads.keys())
-    if unselected:
-        ignored["not selected"] = unselected
-    return Coverage(len(reads), {rule: count for rule, count in ignored.items() if count}, layout.unknown)
-
-
-def _layout_findings(
-    checkpoint: Checkpoint,
-    layout: Layout,
-    layers: Sequence[LayerLayout],
-    wanted: Sequence[Projection],
-) -> Iterator[Finding]:
-    for name in layout.unknown:
-        shape = list(checkpoint.tensors[name].entry.shape)
-        yield Finding(
-            "unknown-tensor", "warning", None, None, f"{name} {shape} matches no rule of {layout.family}"
-        )
-    chosen = {layer.index for layer in layers}
-    lacking: dict[tuple[Projection, str], list[int]] = {}
-    for projection, index in layout.missing:
-        if projection in wanted and (index in chosen or len(layers) == len(layout.layers)):
-            lacking.setdefault((projection, "the checkpoint has no such tensor"), []).append(index)
-    if Projection.OV in wanted:
-        for layer in layers:
-            if Projection.V in layer.slots and (reason := ov_obstacle(layer, layout.heads)):
-                lacking.setdefault((Projection.OV, reason), []).append(layer.index)
-    for (projection, reason), indices in lacking.items():
-        message = f"{projection} is missing in {_in_layers(indices)}: {reason}"
-        yield Finding("missing-projection", "warning", projection, indices[0], message)
-
-
-def _span(layout: Layout) -> str:
-    return spans([layer.index for layer in layout.layers])
-
-
-def _in_layers(indices: Sequence[int]) -> str:
-    return f"layer {indices[0]}" if len(indices) == 1 else f"layers {spans(indices)}"

@@ -1,6 +1,6 @@
 """Fold the layers of one projection into its report: pairs, means, nulls, trajectories."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import log
 
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from audit import continuity, trajectory
-from audit.pipeline import Measured
+from audit.measure import Expert, Measured
 from registry import Projection
 from reports.model import (
     Continuity,
+    ExpertSummary,
     LayerSpaces,
     Pair,
     ProjectionReport,
@@ -26,8 +27,13 @@ TOP = 5
 SPECTRUM_POINTS = 64
 
 
-def summarise(projection: Projection, series: Sequence[Measured], full: bool) -> ProjectionReport:
-    """The report of one projection, measured in `series`, layer by layer in order."""
+def summarise(
+    projection: Projection, series: Sequence[Measured], full: bool, lacking: Mapping[str, str]
+) -> ProjectionReport:
+    """The report of one projection, measured in `series`, layer by layer in order.
+
+    `lacking` gives layers that have none of it, with the reason.
+    """
     pairs = tuple(_pair(first, second) for first, second in pairwise(series))
     v, u = ([_leading(one, space) for one in series] for space in ("v", "u"))
     paths = Trajectories(_trajectory(v), _trajectory(u))
@@ -64,8 +70,9 @@ def summarise(projection: Projection, series: Sequence[Measured], full: bool) ->
         if full
         else None,
         pairs=pairs,
-        unmeasured=dict(_reasons(series, known, full)),
+        unmeasured={**lacking, **dict(_reasons(series, known, full))},
         trajectory=paths,
+        experts=_experts(series),
     )
 
 
@@ -75,8 +82,10 @@ def _pair(first: Measured, second: Measured) -> Pair:
         return Pair(layers, gap, *(None,) * 8, degenerate=False)
     cosines: dict[str, float | None] = {}
     for space in ("v", "u"):
-        a, b = getattr(first.triplets, space).double(), getattr(second.triplets, space).double()
-        values = continuity.alignment(a[: len(b)], b[: len(a)]) if a.shape[1] == b.shape[1] else ()
+        a, b = getattr(first.triplets, space), getattr(second.triplets, space)
+        values: Tensor | tuple[()] = ()
+        if a is not None and b is not None and a.shape[1] == b.shape[1]:
+            values = continuity.alignment(a[: len(b)].double(), b[: len(a)].double())
         for rank in (1, 2):
             known = len(values) >= rank
             value = float(values[rank - 1]) if known else None
@@ -109,14 +118,19 @@ def _is_degenerate(one: Measured) -> bool:
 def _subspaces(first: Measured, second: Measured) -> Subspaces | None:
     if first.triplets is None or second.triplets is None or first.shape != second.shape:
         return None
-    return Subspaces(
-        continuity.subspace_alignment(first.triplets.v.double(), second.triplets.v.double()),
-        continuity.subspace_alignment(first.triplets.u.double(), second.triplets.u.double()),
-    )
+    planes = {
+        space: (getattr(first.triplets, space), getattr(second.triplets, space)) for space in ("v", "u")
+    }
+    angles = {
+        space: () if a is None or b is None else continuity.subspace_alignment(a.double(), b.double())
+        for space, (a, b) in planes.items()
+    }
+    return Subspaces(**angles)
 
 
 def _leading(one: Measured, space: str) -> Tensor | None:
-    return None if one.triplets is None else getattr(one.triplets, space)[0].double()
+    vectors = None if one.triplets is None else getattr(one.triplets, space)
+    return None if vectors is None else vectors[0].double()
 
 
 def _means(pairs: Sequence[Pair], prefix: str) -> Continuity:
@@ -136,8 +150,41 @@ def _mean_wa(pairs: Sequence[Pair]) -> Spaces:
 
 
 def _common_dims(series: Sequence[Measured]) -> dict[str, bool]:
-    """Whether all layers share the dimension of each space."""
-    return {"v": len({one.shape[1] for one in series}) == 1, "u": len({one.shape[0] for one in series}) == 1}
+    """Whether all layers share the dimension of each space, and it is defined in some."""
+    same = {"v": len({one.shape[1] for one in series}) == 1, "u": len({one.shape[0] for one in series}) == 1}
+    ordered = all(one.experts is not None for one in series)
+    return same | ({_other(series[0].projection): False} if ordered else {})
+
+
+def _other(projection: Projection) -> str:
+    """The space that does not face the residual stream."""
+    return "v" if projection.facing == "u" else "u"
+
+
+def _experts(series: Sequence[Measured]) -> tuple[ExpertSummary | None, ...] | None:
+    if all(one.experts is None for one in series):
+        return None
+    return tuple(None if one.experts is None else _summary(one, one.experts) for one in series)
+
+
+def _summary(one: Measured, experts: Sequence[Expert]) -> ExpertSummary:
+    """Each expert against the stack, and against one another."""
+    stack = _leading(one, one.projection.facing)
+    vectors = [None if expert.vector is None else expert.vector.double() for expert in experts]
+    known = [vector for vector in vectors if vector is not None]
+    between = None
+    if len(known) > 1:
+        cosines = torch.stack(known) @ torch.stack(known).T
+        pairs = cosines.abs().clamp(max=1.0).triu(1).sum()
+        between = float(pairs) * 2 / (len(known) * (len(known) - 1))
+    return ExpertSummary(
+        sigma1=tuple(expert.sigma1 for expert in experts),
+        with_stack=tuple(
+            None if stack is None or vector is None else min(abs(float(vector @ stack)), 1.0)
+            for vector in vectors
+        ),
+        between=between,
+    )
 
 
 def _trajectory(vectors: Sequence[Tensor | None]) -> Trajectory | None:
@@ -204,8 +251,11 @@ def _reasons(series: Sequence[Measured], known: dict[str, bool], full: bool) -> 
                 f"layer {one.layer}",
                 {"nan": "NaN", "inf": "infinite values", "zero": "all zero"}[one.problem],
             )
+    stacked = any(one.experts is not None for one in series)
     for space, same in known.items():
-        if not same:
+        if stacked and space == _other(series[0].projection):
+            yield space, "of stacked experts, this space's directions depend on the experts' order"
+        elif not same:
             yield space, "the layers differ in this space's dimension, so only equal neighbours are compared"
     if len(measured) < trajectory.MIN_LAYERS:
         yield (

@@ -3,12 +3,11 @@
 Shapes and names only. Every matrix is described as [out, in] after orientation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from registry.family import Stored
-from registry.projection import Projection
+from registry.projection import NormSite, Projection
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,98 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Slab:
+    """One expert's share of a tensor that holds all: the `index`-th of `count` equal parts of its first
+    axis."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Read:
+    """One read of a tensor, or of a slab of it."""
+
+    tensor: str
+    slab: Slab | None = None
+
+
+@dataclass(frozen=True)
 class Slot:
-    """One projection of one layer: the tensor that holds it, how it is stored, its rows of [out, in]."""
+    """A matrix in a tensor: how it is stored, its rows of [out, in], its slab where experts share a
+    tensor."""
 
     tensor: str
     shape: tuple[int, int]
-    stored: Stored
+    stored: Literal["out_in", "in_out"]
     rows: Rows | None = None
+    slab: Slab | None = None
+
+    @property
+    def read(self) -> Read:
+        """What is read for it."""
+        return Read(self.tensor, self.slab)
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All that is read for it."""
+        return (self.read,)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensor that holds it."""
+        return (self.tensor,)
+
+
+@dataclass(frozen=True)
+class LowRankSlot:
+    """A product up . diag(gain) . down, [out, in].
+
+    With `shared_key` down's last rows stand below each of `heads` heads of up as they are.
+    """
+
+    shape: tuple[int, int]
+    down: Slot
+    up: Slot
+    gain: str | None = None
+    shared_key: Slot | None = None
+    heads: int = 1
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All that is read for it."""
+        gain = (Read(self.gain),) if self.gain else ()
+        return (self.down.read, self.up.read, *gain)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors it is made from."""
+        return tuple(read.tensor for read in self.reads)
+
+
+@dataclass(frozen=True)
+class ExpertSlots:
+    """The routed experts of one projection, in expert order.
+
+    `shape` is that of all stacked: readers one below the other, Down side by side.
+    """
+
+    shape: tuple[int, int]
+    experts: tuple[Slot, ...]
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All that one pass over the experts reads."""
+        return tuple(slot.read for slot in self.experts)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that hold them."""
+        return tuple(dict.fromkeys(slot.tensor for slot in self.experts))
+
+
+Place = Slot | LowRankSlot | ExpertSlots
+"""Where one projection of one layer lies."""
 
 
 @dataclass(frozen=True)
@@ -42,39 +126,102 @@ class NormSlot:
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention heads: `count` query heads of width `dim` read `kv` key-value heads."""
+    """Attention heads: `count` query heads of width `dim` read `kv` key-value heads.
+
+    A head of V is `value_dim` wide.
+    """
 
     count: int
     kv: int
     dim: int
+    value_dim: int
 
 
 @dataclass(frozen=True)
 class LayerLayout:
-    """What one layer holds."""
+    """What one layer of a stack holds; `heads` is None where neither config nor shapes tell them.
+
+    `cross`: K and V read another stack, which no norm of this layer is in front of.
+    """
 
     index: int
-    slots: Mapping[Projection, Slot]
-    norms: Mapping[Literal["attention", "ffn"], NormSlot]
+    slots: Mapping[Projection, Place]
+    norms: Mapping[NormSite | Literal["experts"], NormSlot]
+    heads: Heads | None = None
+    cross: bool = False
+
+    def norm_of(self, projection: Projection) -> NormSlot | None:
+        """The norm whose output a projection of this layer reads."""
+        if self.cross and projection in (Projection.K, Projection.V):
+            return None
+        site = projection.norm_site
+        if isinstance(self.slots.get(projection), ExpertSlots) and "experts" in self.norms:
+            return self.norms["experts"] if site else None
+        return self.norms.get(site) if site else None
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A declared projection that a layer lacks, and why; None where nothing explains it."""
+
+    projection: Projection
+    layer: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class StackLayout:
+    """One stack of a checkpoint: the family it was read by, and where each layer's projections lie.
+
+    `name` is empty for the main stack of a family without parts; `title` is what it is called beside others.
+    """
+
+    name: str
+    family: str
+    hidden_size: int | None
+    declared: tuple[Projection, ...]
+    layers: tuple[LayerLayout, ...]
+    lacks: tuple[Lack, ...]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The rule that a tensor fell to, and what it is by that rule; `inside`: it lies in a stack's layer."""
+
+    kind: Literal["projection", "norm", "ignored", "unknown"]
+    rule: str
+    inside: bool = False
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A checkpoint understood: its family, and every tensor accounted for.
+    """A checkpoint understood: its family, its stacks (the main one first), and every tensor accounted for.
 
-    `heads` is None where neither config nor shapes tell them. `missing` lists the declared projections
-    that a layer lacks; `ignored` maps each rule to the tensors it left out.
+    `unread` names the sub-models that no family is known for, each with the reason.
     """
 
     family: str
     model_type: str | None
-    hidden_size: int | None
-    heads: Heads | None
-    declared: tuple[Projection, ...]
-    layers: tuple[LayerLayout, ...]
-    missing: tuple[tuple[Projection, int], ...]
-    ignored: Mapping[str, tuple[str, ...]]
-    unknown: tuple[str, ...]
+    stacks: tuple[StackLayout, ...]
+    claims: Mapping[str, Claim]
+    unread: Mapping[str, str]
+
+    @property
+    def main(self) -> StackLayout:
+        """The decoder or text model."""
+        return self.stacks[0]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The tensors of two axes or more that no rule claims."""
+        return tuple(name for name, claim in self.claims.items() if claim.kind == "unknown")
+
+    def ignored(self) -> Iterator[tuple[str, str]]:
+        """Each tensor that was left out, with the rule that did it; norms count among them."""
+        for name, claim in self.claims.items():
+            if claim.kind in ("ignored", "norm"):
+                yield name, claim.rule
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,55 @@
 """Match a checkpoint, given as tensor names and shapes, to a family: where is each projection?
 
 Orientation and split order come from the declaration, never from guessing by shape; shapes only have to
-agree with it. Every tensor ends up as a projection, ignored by a named rule, or unknown.
+agree with it. Every tensor ends up as a projection, a norm in front of one, ignored by a named rule, or
+unknown.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from registry.config import MAX_LAYERS, ConfigError, Dimensions, architecture, dimensions, model_types
-from registry.family import Family, Fused, Norms
-from registry.layout import Contradiction, Heads, LayerLayout, Layout, Miss, NormSlot, Rows, Slot
-from registry.projection import Projection
-
-Shapes = Mapping[str, tuple[int, ...]]
+from registry.choose import choose
+from registry.config import Config, ConfigError, model_types
+from registry.family import Family, SubModel
+from registry.layers import NORMS, lay_out_stack, layers_among
+from registry.layout import Claim, Contradiction, Layout, Miss, StackLayout
+from registry.split import MismatchError, OtherLayoutError, Shapes, UnknowableError
 
 _WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.|base_model\.model\.)+")
 """Prefixes that torch.compile, DataParallel and PEFT put before every name."""
 
 
-class _MismatchError(Exception):
-    """A tensor whose shape disagrees with the declaration and the config."""
-
-
-class _OtherLayoutError(Exception):
-    """Tensors that fit the declaration one by one, and together do not."""
-
-
-class _UnknowableError(Exception):
-    """A tensor that cannot be split without a config that is not there."""
-
-
 def match(
-    shapes: Shapes, config: Mapping[str, Any] | None, families: Sequence[Family], chosen: str | None = None
+    shapes: Shapes, config: Config | None, families: Sequence[Family], chosen: str | None = None
 ) -> Layout | Miss | Contradiction:
     """The layout of a checkpoint with these tensor shapes and this config (None: it has none).
 
     `chosen` names the family outright. Otherwise the config's model_type decides, or its architecture
     where it has none; without a config the names do, if just one family explains them best.
     """
-    tensors = _unwrapped(shapes)
-    found = _choose(tensors, config, families, chosen)
+    tensors = unwrapped(shapes)
+    family = choose(tensors, config, families, chosen)
+    if isinstance(family, Miss):
+        return family
+    try:
+        found = _Matcher(shapes, families).of(family, tensors, config)
+    except (UnknowableError, OtherLayoutError) as error:
+        return Miss(str(error))
+    except (MismatchError, ConfigError) as error:
+        return Contradiction(str(error))
     if isinstance(found, Miss):
         return found
-    try:
-        return _lay_out(found, tensors, shapes, config)
-    except (_UnknowableError, _OtherLayoutError) as error:
-        return Miss(str(error))
-    except (_MismatchError, ConfigError) as error:
-        return Contradiction(str(error))
+    return Layout(
+        family=family.name,
+        model_type=next(model_types(config), None) if config else None,
+        stacks=tuple(found.stacks),
+        claims={name: found.claims[name] for name in shapes},
+        unread=found.unread,
+    )
 
 
-def _unwrapped(shapes: Shapes) -> dict[str, str]:
+def unwrapped(shapes: Shapes) -> dict[str, str]:
     """Bare name to full name, wrappers' prefixes taken off; where two would meet, one keeps its own."""
     tensors: dict[str, str] = {}
     for name in shapes:
@@ -61,274 +58,133 @@ def _unwrapped(shapes: Shapes) -> dict[str, str]:
     return tensors
 
 
-def _choose(
-    tensors: Mapping[str, str],
-    config: Mapping[str, Any] | None,
-    families: Sequence[Family],
-    chosen: str | None,
-) -> Family | Miss:
-    by_name = {family.name: family for family in families}
-    if chosen is not None:
-        if chosen in by_name:
-            return by_name[chosen]
-        near = difflib.get_close_matches(chosen, by_name, n=3)
-        return Miss(f"no family is called {chosen!r}", tuple(near))
-    if config is None:
-        return _choose_by_names(tensors, families)
-    claims = {name: family for family in families for name in family.model_types}
-    types = tuple(dict.fromkeys(model_types(config)))
-    for model_type in types:
-        if model_type in claims:
-            return claims[model_type]
-    if types:
-        return Miss(f"model_type {types[0]!r} is unknown", nearest(types[0], tensors, families))
-    return _choose_by_architecture(tensors, architecture(config), families)
+@dataclass
+class _Found:
+    """What a family made of a set of tensors: stacks, and a claim on each of them by full name."""
+
+    stacks: list[StackLayout] = field(default_factory=list)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
 
 
-def _choose_by_architecture(
-    tensors: Mapping[str, str], name: str | None, families: Sequence[Family]
-) -> Family | Miss:
-    """The family that claims a name in timm, if its tensors are here: the name alone does not tell them."""
-    if name is None:
-        said = "config.json has neither model_type nor architecture"
-        return Miss(said, nearest("", tensors, families))
-    family = next((family for family in families if family.claims(name)), None)
-    if family is None:
-        return Miss(f"architecture {name!r} is unknown", nearest(name, tensors, families))
-    if lacking := _lacking(family, tensors):
-        said = f"architecture {name!r} is of the family {family.name}, and no tensor is named "
-        return Miss(said + family.layers[0] + lacking[0], nearest(name, tensors, families))
-    return family
+class _Matcher:
+    """Lays out families, and the sub-models of those that have some."""
 
+    def __init__(self, shapes: Shapes, families: Sequence[Family]) -> None:
+        self._shapes = shapes
+        self._families = families
 
-def _choose_by_names(tensors: Mapping[str, str], families: Sequence[Family]) -> Family | Miss:
-    explained = {
-        family.name: len(_claimed(family, tensors)) for family in families if not _lacking(family, tensors)
-    }
-    best = [name for name, count in explained.items() if count == max(explained.values())]
-    if len(best) == 1:
-        return next(family for family in families if family.name == best[0])
-    if best:
-        return Miss(
-            "there is no config.json, and by tensor names alone it could be any of these", tuple(best)
+    def of(self, family: Family, tensors: Mapping[str, str], config: Config | None) -> _Found | Miss:
+        """The layout of tensors, bare to full name; raises what lay_out_stack does."""
+        found = (
+            self._parts(family, tensors, config) if family.parts else self._stacks(family, tensors, config)
         )
-    return Miss(
-        "there is no config.json and no family has these tensor names", nearest("", tensors, families)
-    )
+        if isinstance(found, _Found):
+            for bare, full in tensors.items():
+                if (before := found.claims.get(full)) is None or before.kind == "unknown":
+                    found.claims[full] = self._claim(family, bare, full, before)
+        return found
 
+    def _stacks(self, family: Family, tensors: Mapping[str, str], config: Config | None) -> _Found | Miss:
+        found = _Found()
+        for name, stack in family.all_stacks.items():
+            if layers := layers_among(stack, tensors):
+                laid_out = lay_out_stack(stack, (name, family.name), layers, self._shapes, config)
+                found.stacks.append(replace(laid_out.layout, title=name or family.main))
+                for full in (full for layer in layers.values() for full in layer.values()):
+                    found.claims.setdefault(full, Claim("unknown", "", inside=True))
+                for full, claim in laid_out.claims.items():
+                    if found.claims[full].kind in ("unknown", "ignored"):
+                        found.claims[full] = claim
+        if not found.stacks:
+            wanted = family.layers[0].replace("{layer}", "0") + (*family.tensors, *family.expert_tensors)[0]
+            return Miss(f"the family {family.name} keeps its tensors as {wanted}, and none is named so")
+        return found
 
-def _lacking(family: Family, tensors: Iterable[str]) -> list[str]:
-    """The family's layer-local tensor names that no layer here has."""
-    layers = family.layers_among(tensors)
-    return [name for name in family.tensors if not any(name in layer for layer in layers.values())]
+    def _parts(self, family: Family, tensors: Mapping[str, str], config: Config | None) -> _Found | Miss:
+        found = _Found()
+        for name, (part, inside) in self._shared_out(family, tensors).items():
+            if not inside:
+                continue
+            sub_config = _sub_config(config, part)
+            sub_family = self._family_of(part, sub_config, family)
+            try:
+                result = (
+                    sub_family if isinstance(sub_family, Miss) else self.of(sub_family, inside, sub_config)
+                )
+            except (MismatchError, OtherLayoutError, UnknowableError, ConfigError) as error:
+                if not found.stacks:
+                    raise
+                result = Miss(str(error))
+            if isinstance(result, _Found):
+                _take_in(found, result, name)
+            elif not found.stacks:
+                return Miss(f"{name}: {result.reason}", result.nearest)
+            else:
+                found.unread[name] = result.reason
+                claim = Claim("ignored", f"{name}, not read: {result.reason}")
+                found.claims |= dict.fromkeys(inside.values(), claim)
+        if not found.stacks:
+            wanted = next(prefix for part in family.parts.values() for prefix in part.prefixes)
+            return Miss(f"the family {family.name} keeps its tensors under {wanted}, and none is named so")
+        return found
 
-
-def _claimed(family: Family, tensors: Iterable[str]) -> set[str]:
-    """Names that are projections, norms in front, or ignored by the family's own rules."""
-    wanted = {*family.tensors, *family.norms.weights}
-    inside = {
-        name
-        for layer in family.layers_among(tensors).values()
-        for local, name in layer.items()
-        if local in wanted
-    }
-    return inside | {name for name in tensors if family.ignoring_rule(name)}
-
-
-def nearest(model: str, tensors: Iterable[str], families: Sequence[Family]) -> tuple[str, ...]:
-    """The three families whose names and tensors come nearest, each with what it lacks here.
-
-    `model` is a model type, a name in timm, or empty.
-    """
-    names = tuple(tensors)
-    ranked = []
-    for family in families:
-        missing = [t for t in family.tensors if not any(name.endswith("." + t) for name in names)]
-        share = 1 - len(missing) / len(family.tensors)
-        claims = (*family.model_types, *family.architectures)
-        alike = max(difflib.SequenceMatcher(None, model, name).ratio() for name in claims)
-        lacks = f"no tensor ends in {missing[0]}" if missing else "all its tensors are here"
-        ranked.append((share, alike, f"{family.name} ({lacks})"))
-    ranked.sort(reverse=True)
-    near = tuple(text for share, alike, text in ranked[:3] if share > 0 or alike > 0.6)
-    return near or tuple(text for _, _, text in ranked[:1])
-
-
-def _lay_out(
-    family: Family, tensors: Mapping[str, str], shapes: Shapes, config: Mapping[str, Any] | None
-) -> Layout | Miss:
-    local_layers = family.layers_among(tensors)
-    if not local_layers:
-        wanted = family.layers[0].format(layer=0) + family.tensors[0]
-        return Miss(f"the family {family.name} keeps its tensors as {wanted}, and none is named so")
-    dims = dimensions(config, family.config)
-    past_end = {i for i in local_layers if dims.layers is not None and i >= dims.layers}
-    if dims.layers is None and max(local_layers) >= MAX_LAYERS:
-        raise _MismatchError(f"there are tensors of layer {max(local_layers)}, more than any model has")
-    if len(past_end) == len(local_layers):
-        raise _MismatchError(
-            f"config.json gives {dims.layers} layers, and the first with tensors is {min(local_layers)}"
+    def _shared_out(
+        self, family: Family, tensors: Mapping[str, str]
+    ) -> dict[str, tuple[SubModel, dict[str, str]]]:
+        """Each sub-model with the tensors under its prefix, those that a longer prefix claims apart."""
+        prefixes = {
+            name: next((p for p in part.prefixes if any(t.startswith(p) for t in tensors)), None)
+            for name, part in family.parts.items()
+        }
+        shares: dict[str, tuple[SubModel, dict[str, str]]] = {
+            name: (part, {}) for name, part in family.parts.items()
+        }
+        by_length = sorted(
+            ((prefix, name) for name, prefix in prefixes.items() if prefix is not None),
+            key=lambda one: -len(one[0]),
         )
-    layers = tuple(
-        _lay_out_layer(family, index, {local: tensors[name] for local, name in local.items()}, shapes, dims)
-        for index, local in sorted(local_layers.items())
-        if index not in past_end
-    )
-    audited = {slot.tensor for layer in layers for slot in layer.slots.values()}
-    late = {tensors[name] for index in past_end for name in local_layers[index].values()}
-    ignored: dict[str, tuple[str, ...]] = {}
-    unknown = []
-    for stripped, name in tensors.items():
-        if name in audited:
-            continue
-        rule = "layers past the config's count" if name in late else family.ignoring_rule(stripped)
-        rule = rule or _rank_rule(name, shapes[name])
-        if rule is None:
-            unknown.append(name)
-        else:
-            ignored[rule] = (*ignored.get(rule, ()), name)
-    expected = dims.layers if dims.layers is not None else max(local_layers) + 1
-    present = {(name, layer.index) for layer in layers for name in layer.slots}
-    return Layout(
-        family=family.name,
-        model_type=next(model_types(config), None) if config else None,
-        hidden_size=dims.hidden
-        or next((slot.shape[1] for layer in layers for slot in layer.slots.values()), None),
-        heads=_heads(dims),
-        declared=family.declared,
-        layers=layers,
-        missing=tuple(
-            (name, index)
-            for name in family.declared
-            for index in range(expected)
-            if (name, index) not in present
-        ),
-        ignored=ignored,
-        unknown=tuple(unknown),
-    )
+        for bare, full in tensors.items():
+            for prefix, name in by_length:
+                if bare.startswith(prefix):
+                    shares[name][1][bare[len(prefix) :]] = full
+                    break
+        return shares
 
-
-def _heads(dims: Dimensions) -> Heads | None:
-    if dims.heads is None or dims.kv_heads is None or dims.head_dim is None:
-        return None
-    if dims.heads % dims.kv_heads:
-        raise _MismatchError(
-            f"config.json: {dims.heads} heads cannot share {dims.kv_heads} key-value heads evenly"
-        )
-    return Heads(dims.heads, dims.kv_heads, dims.head_dim)
-
-
-def _rank_rule(name: str, shape: tuple[int, ...]) -> str | None:
-    if len(shape) > 1:
-        return None
-    return "biases" if name.endswith("bias") else "norms and scales"
-
-
-def _lay_out_layer(
-    family: Family, index: int, local: Mapping[str, str], shapes: Shapes, dims: Dimensions
-) -> LayerLayout:
-    slots: dict[Projection, Slot] = {}
-    for projection, tensor in family.projections.items():
-        if tensor in local:
-            shape = _oriented(local[tensor], shapes, family.stored)
-            slots[projection] = Slot(local[tensor], shape, family.stored)
-    for fused in family.fused:
-        if fused.tensor in local:
-            slots |= _split(fused, fused.stored or family.stored, local[fused.tensor], shapes, dims)
-    _check_residual(slots, dims.hidden)
-    _check_inner(slots, family.name)
-    return LayerLayout(
-        index,
-        {name: slots[name] for name in Projection if name in slots},
-        dict(_norm_slots(family.norms, local)),
-    )
-
-
-def _check_residual(slots: Mapping[Projection, Slot], hidden: int | None) -> None:
-    """Readers read, and writers write, as many channels as the config says the residual stream has."""
-    for projection, slot in slots.items():
-        width = slot.shape[0] if projection.facing == "u" else slot.shape[1]
-        if hidden is not None and width != hidden:
-            verb = "writes" if projection.facing == "u" else "reads"
-            raise _MismatchError(
-                f"{slot.tensor} {verb} {width} channels as {projection}, where config.json has {hidden}"
+    def _family_of(self, part: SubModel, config: Config | None, outer: Family) -> Family | Miss:
+        if part.family is not None:
+            named = (family for family in self._families if family.name == part.family != outer.name)
+            return next(
+                named, Miss(f"{outer.name} takes it to be of the family {part.family}, which is unknown")
             )
+        model_type = next(model_types(config), None) if config else None
+        if model_type is None:
+            return Miss("config.json does not say of which model_type it is")
+        for family in self._families:
+            if model_type in family.model_types and family is not outer:
+                return family
+        return Miss(f"model_type {model_type!r} is unknown")
+
+    def _claim(self, family: Family, bare: str, full: str, before: Claim | None) -> Claim:
+        inside = before is not None and before.inside
+        rule = family.ignoring_rule(bare)
+        if rule is None and len(self._shapes[full]) < 2:
+            rule = "biases" if full.endswith("bias") else NORMS
+        return Claim("ignored", rule, inside) if rule else Claim("unknown", "", inside)
 
 
-def _check_inner(slots: Mapping[Projection, Slot], family: str) -> None:
-    """Gate and Up make as many channels as Down reads; more, and they hold what is not declared."""
-    down = slots.get(Projection.DOWN)
-    for name in (Projection.GATE, Projection.UP):
-        if down and name in slots and slots[name].shape[0] != down.shape[1]:
-            raise _OtherLayoutError(
-                f"{slots[name].tensor} makes {slots[name].shape[0]} channels as {name}, "
-                f"where {down.tensor} reads {down.shape[1]}: a layout other than {family}'s"
-            )
+def _sub_config(config: Config | None, part: SubModel) -> Config | None:
+    if config is None or part.config is None:
+        return config
+    found = config.get(part.config)
+    return found if isinstance(found, Mapping) else config
 
 
-def _norm_slots(
-    norms: Norms, local: Mapping[str, str]
-) -> Iterator[tuple[Literal["attention", "ffn"], NormSlot]]:
-    if norms.attention and (name := _first(norms.attention.weight, local)):
-        yield "attention", NormSlot(name, norms.attention.kind, norms.attention.gain == "1+w")
-    if norms.ffn and (name := _first(norms.ffn.weight, local)):
-        yield "ffn", NormSlot(name, norms.ffn.kind, norms.ffn.gain == "1+w")
-
-
-def _first(candidates: Sequence[str], local: Mapping[str, str]) -> str | None:
-    return next((local[name] for name in candidates if name in local), None)
-
-
-def _oriented(name: str, shapes: Shapes, stored: Literal["out_in", "in_out"]) -> tuple[int, int]:
-    shape = shapes[name]
-    if len(shape) != 2 or 0 in shape:
-        raise _MismatchError(f"{name} has shape {list(shape)}, where a projection is a matrix")
-    return (shape[0], shape[1]) if stored == "out_in" else (shape[1], shape[0])
-
-
-def _split(
-    fused: Fused, stored: Literal["out_in", "in_out"], name: str, shapes: Shapes, dims: Dimensions
-) -> dict[Projection, Slot]:
-    """The slots of a fused tensor: `repeat` groups, in each a share of every part, in the declared order."""
-    rows, columns = _oriented(name, shapes, stored)
-    groups = _groups(fused, name, dims)
-    heights = _heights(fused, rows, name, dims)
-    if sum(heights) != rows or any(height % groups for height in heights):
-        parts = " + ".join(f"{part} {height}" for part, height in zip(fused.order, heights, strict=True))
-        raise _MismatchError(f"{name} has {rows} rows, where config.json gives {parts} in {groups} groups")
-    slots: dict[Projection, Slot] = {}
-    start = 0
-    for part, height in zip(fused.order, heights, strict=True):
-        if part != "-":
-            run = Rows(groups, height // groups, start, rows // groups)
-            slots[part] = Slot(name, (height, columns), stored, run)
-        start += height // groups
-    return slots
-
-
-def _groups(fused: Fused, name: str, dims: Dimensions) -> int:
-    match fused.repeat:
-        case "once":
-            return 1
-        case "heads":
-            return _needed(dims.heads, "heads", name)
-        case "kv_heads":
-            return _needed(dims.kv_heads, "key-value heads", name)
-        case int(count):
-            return count
-
-
-def _heights(fused: Fused, rows: int, name: str, dims: Dimensions) -> list[int]:
-    """Rows of each part: heads times their width for attention, equal shares for a feed-forward pair."""
-    if fused.equal or not {Projection.Q, Projection.K, Projection.V} & set(fused.order):
-        return [rows // len(fused.order)] * len(fused.order)
-    width = _needed(dims.head_dim, "the head width", name)
-    query = _needed(dims.heads, "heads", name) * width
-    key = _needed(dims.kv_heads, "key-value heads", name) * width
-    return [query if part in (Projection.Q, "-") else key for part in fused.order]
-
-
-def _needed(value: int | None, what: str, name: str) -> int:
-    if value is None:
-        raise _UnknowableError(f"{name} is fused, and without config.json the number of {what} is unknown")
-    return value
+def _take_in(found: _Found, part: _Found, name: str) -> None:
+    """A sub-model's stacks under its name; in the main sub-model those beside the main one keep theirs."""
+    is_main = not found.stacks
+    for i, stack in enumerate(part.stacks):
+        own = name if i == 0 else stack.name if is_main else f"{name} {stack.name}"
+        found.stacks.append(replace(stack, name=own, title=own))
+    found.claims |= part.claims
+    found.unread |= {f"{name} {inner}": reason for inner, reason in part.unread.items()}

@@ -5,10 +5,14 @@ from typing import Literal
 
 Space = Literal["v", "u"]
 Facing = Literal["v", "u", "both"]
+NormSite = Literal["attention", "ffn"]
 
 
 class Projection(StrEnum):
-    """One linear map of a transformer layer: W has shape [out, in], y = W x."""
+    """One linear map of a transformer layer: W has shape [out, in], y = W x.
+
+    In a mixture of experts Gate, Up and Down are the routed experts, stacked; the shared experts are apart.
+    """
 
     Q = "Q"
     K = "K"
@@ -18,24 +22,23 @@ class Projection(StrEnum):
     GATE = "Gate"
     UP = "Up"
     DOWN = "Down"
+    SHARED_GATE = "SharedGate"
+    SHARED_UP = "SharedUp"
+    SHARED_DOWN = "SharedDown"
 
     @property
     def facing(self) -> Facing:
         """The space shared with the residual stream: a reader's input (v), a writer's output (u)."""
         if self is Projection.OV:
             return "both"
-        return "u" if self in (Projection.O, Projection.DOWN) else "v"
+        return "u" if self in (Projection.O, Projection.DOWN, Projection.SHARED_DOWN) else "v"
 
     @property
-    def norm_site(self) -> Literal["attention", "ffn"] | None:
+    def norm_site(self) -> NormSite | None:
         """Which of a layer's norms feeds this projection; writers are fed by none."""
-        match self:
-            case Projection.Q | Projection.K | Projection.V:
-                return "attention"
-            case Projection.GATE | Projection.UP:
-                return "ffn"
-            case Projection.O | Projection.DOWN | Projection.OV:
-                return None
+        if self.facing != "v":
+            return None
+        return "attention" if self in (Projection.Q, Projection.K, Projection.V) else "ffn"
 
     @classmethod
     def parse(cls, text: str) -> "Projection":
@@ -48,3 +51,9 @@ class Projection(StrEnum):
 
 STORED = tuple(projection for projection in Projection if projection is not Projection.OV)
 """The projections a checkpoint stores; OV is composed of V and O."""
+
+EXPERT_PARTS = (Projection.GATE, Projection.UP, Projection.DOWN)
+"""The projections that each routed expert has."""
+
+SHARED = (Projection.SHARED_GATE, Projection.SHARED_UP, Projection.SHARED_DOWN)
+"""The projections of shared experts, which every token passes through."""

@@ -18,7 +18,10 @@ Severity = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model: where it came from, the family it was read by, its size."""
+    """Which model: where it came from, the family it was read by, its size.
+
+    `stack` is what its main stack is called where there are others beside it.
+    """
 
     id: str
     source: Literal["local", "hub", "url"]
@@ -28,6 +31,7 @@ class ModelInfo:
     layers: int
     hidden_size: int | None
     stored_dtypes: tuple[str, ...]
+    stack: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,26 @@ class Trajectories:
 
 
 @dataclass(frozen=True)
+class ExpertSummary:
+    """The routed experts of one layer, beside the stack that they make.
+
+    Per expert its sigma1, and in the space that faces the residual stream |cos| of its leading direction with
+    the stack's; None where it could not be measured. `between` is the mean |cos| over all pairs of experts.
+    """
+
+    sigma1: tuple[float | None, ...]
+    with_stack: tuple[float | None, ...]
+    between: float | None
+
+
+@dataclass(frozen=True)
 class ProjectionReport:
     """One projection through all its layers.
 
     Per layer: sigma, residual (in sigma's unit) and angle_bound (sine) of the k leading triplets. `spectrum`
     thins each layer's singular values to at most 64 (rank, sigma) points; all are in vectors.safetensors.
     `continuity_bound` is the bound on each mean in `continuity`; `null` is E|cos| of random directions.
+    `experts` has one entry a layer where Gate, Up and Down are stacked experts, None for dense layers.
     """
 
     shape: tuple[int, int]
@@ -158,6 +176,7 @@ class ProjectionReport:
     pairs: tuple[Pair, ...]
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     trajectory: Trajectories = Trajectories()
+    experts: tuple[ExpertSummary | None, ...] | None = None
 
     @property
     def faced(self) -> tuple[Space, ...]:
@@ -171,29 +190,41 @@ class ProjectionReport:
 
 @dataclass(frozen=True)
 class Stack:
-    """A further stack beside the main one, such as a vision tower."""
+    """A stack of layers: the main one, or one beside it, such as a vision tower or an encoder.
+
+    `cross`: cross-attention, whose K and V read the output of another stack.
+    """
 
     projections: Mapping[str, ProjectionReport]
+    family: str
+    layers: int
+    hidden_size: int | None
+    cross: bool = False
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a reader should know about one place in the weights."""
+    """Something a reader should know about one place in the weights; `stack` is None for the main one."""
 
     code: str
     severity: Severity
     projection: str | None
     layer: int | None
     message: str
+    stack: str | None = None
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Every tensor accounted for: audited, ignored by a named rule, or unknown."""
+    """Every tensor accounted for: audited, ignored by a named rule, or unknown.
+
+    `unknown_in_layers` are those of the unknown ones that lie in a stack's layers.
+    """
 
     audited: int
     ignored: Mapping[str, int]
     unknown: tuple[str, ...]
+    unknown_in_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -262,3 +293,14 @@ class Report:
     published: PublishedComparison | None = None
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     schema: str = SCHEMA
+
+    @property
+    def main(self) -> Stack:
+        """The main stack, like those beside it."""
+        return Stack(self.projections, self.model.family, self.model.layers, self.model.hidden_size)
+
+    @property
+    def every_stack(self) -> Mapping[str | None, Stack]:
+        """The main stack under None, then those beside it."""
+        main: dict[str | None, Stack] = {None: self.main}
+        return main | {**self.stacks}

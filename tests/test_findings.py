@@ -136,12 +136,16 @@ def test_what_is_planted_is_found_there_and_nothing_else_is(planted, change, exp
     assert planted(change) == Counter(expected)
 
 
+ELSEWHERE = {"dead-expert", "duplicate-expert", "unread-stack"}
+"""Codes that need another model than this one: test_mixture.py and test_strict.py plant them."""
+
+
 def test_every_code_the_readme_lists_is_planted_and_no_other() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     listed = {
         line.split("`")[1] for line in readme.splitlines() if line.startswith("| `") and "|" in line[3:]
     }
-    assert listed == {key[0] for _, expected in PLANTED for key in expected}
+    assert listed == {key[0] for _, expected in PLANTED for key in expected} | ELSEWHERE
 
 
 def test_the_untouched_weights_have_only_their_true_findings() -> None:
@@ -359,4 +363,5 @@ def test_a_finding_is_json(cli, planted, tmp_path):
         "projection": "Down",
         "layer": 3,
         "message": "Down of layer 3 is all zero: not measured",
+        "stack": None,
     }

@@ -28,7 +28,7 @@ def open_checkpoint(model: str, revision: str | None = None, *, headers_only: bo
     if path is not None:
         if revision is not None:
             raise UsageError(f"{model} is a local path, and --revision is for Hub models", "leave it out")
-        shadowed = _HUB_ID.fullmatch(model) and "/" in model and path.is_dir()
+        shadowed = "/" in model and not _looks_like_path(model) and path.is_dir()
         note = f"{model} is a folder here, so the Hub model of that name is not asked for"
         return open_local(path, notes=(note,) if shadowed else ())
     if _looks_like_path(model):

@@ -7,8 +7,10 @@ from typing import BinaryIO, Self
 import torch
 from torch import Tensor
 
+from audit.checkpoint.header import TensorEntry
 from audit.checkpoint.model import Checkpoint, ShardFile
 from audit.errors import TruncatedError, UnsupportedDtypeError
+from registry import Read, Slab
 
 FLOAT_DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -22,26 +24,29 @@ FLOAT_DTYPES: Mapping[str, torch.dtype] = {
 class TensorReader:
     """Reads tensors of one checkpoint; `planned` are all the reads to come, in any order."""
 
-    def __init__(self, checkpoint: Checkpoint, planned: Iterable[str]) -> None:
+    def __init__(self, checkpoint: Checkpoint, planned: Iterable[Read]) -> None:
         """Nothing is opened yet."""
         self._checkpoint = checkpoint
-        self._left = Counter(checkpoint.tensors[name].file.name for name in planned)
+        self._left = Counter(checkpoint.tensors[read.tensor].file.name for read in planned)
         self._open: dict[str, BinaryIO] = {}
         self.bytes_read = 0
 
-    def read(self, name: str) -> Tensor:
-        """The tensor as stored: its own dtype and shape, on the CPU, in memory of its own.
+    def read(self, read: Read) -> Tensor:
+        """The tensor as stored: its own dtype and shape, on the CPU, in memory of its own; or a slab of it.
 
-        Raises UnsupportedDtypeError for a dtype that is no plain float, TruncatedError for a short file.
+        A slab of a tensor with three axes has two. Raises UnsupportedDtypeError for a dtype that is no plain
+        float, TruncatedError for a short file.
         """
+        name = read.tensor
         stored = self._checkpoint.tensors[name]
         if stored.entry.dtype not in FLOAT_DTYPES:
             raise UnsupportedDtypeError(f"{name} is stored as {stored.entry.dtype}, which is no plain float")
         dtype = FLOAT_DTYPES[stored.entry.dtype]
-        tensor = torch.empty(stored.entry.shape, dtype=dtype)
+        shape, start = _extent(stored.entry, read.slab)
+        tensor = torch.empty(shape, dtype=dtype)
         buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
         file = self._file(stored.file)
-        file.seek(stored.entry.start)
+        file.seek(start)
         filled = 0
         while filled < len(buffer):
             count = file.readinto(buffer[filled:])  # type: ignore[attr-defined]
@@ -81,3 +86,12 @@ class TensorReader:
         self._left[shard.name] -= 1
         if self._left[shard.name] <= 0 and shard.name in self._open:
             self._open.pop(shard.name).close()
+
+
+def _extent(entry: TensorEntry, slab: Slab | None) -> tuple[tuple[int, ...], int]:
+    """The shape to read, and the byte at which it starts."""
+    if slab is None:
+        return entry.shape, entry.start
+    rows = entry.shape[0] // slab.count
+    shape = entry.shape[1:] if len(entry.shape) == 3 else (rows, *entry.shape[1:])
+    return shape, entry.start + slab.index * (entry.nbytes // slab.count)

@@ -38,6 +38,7 @@ def audit(
     layers: o.Layers = None,
     only: o.Only = None,
     fold_norm: o.FoldNorm = False,
+    strict: o.Strict = False,
     device: o.Device = "auto",
     out: o.Out = None,
     format: o.StdoutFormat = o.Format.TABLE,
@@ -62,7 +63,9 @@ def audit(
             family_file=family_file,
         )
         destination = Destination(out or default_folder(model), o.Format.JSON if json else format)
-        perform(lambda: find(model, asked, talk), asked, destination, talk)
+        report = perform(lambda: find(model, asked, talk), asked, destination, talk)
+        if strict:
+            refuse_gaps(report)
 
 
 def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = False) -> "Checkpoint":
@@ -79,7 +82,7 @@ def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = 
 
 def perform(
     find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", destination: Destination, talk: Talk
-) -> None:
+) -> "Report":
     """Check the destination, audit, write the folder, print the result."""
     from audit.errors import StoppedError
 
@@ -88,6 +91,20 @@ def perform(
     except KeyboardInterrupt as stop:
         raise StoppedError("stopped by Ctrl-C", "no report was written") from stop
     show_report(report, destination, talk)
+    return report
+
+
+def refuse_gaps(report: "Report") -> None:
+    """Raise CoverageError for a report that does not tell of every matrix in the layers."""
+    from audit.errors import CoverageError
+
+    gaps = [f"{name} matches no rule" for name in report.coverage.unknown_in_layers]
+    gaps += [one.message for one in report.findings if one.code in ("unread-stack", "missing-projection")]
+    if gaps:
+        more = f" (and {len(gaps) - 1} more)" if gaps[1:] else ""
+        raise CoverageError(
+            f"{report.model.id}: {gaps[0]}{more}", "the report is written, and tells the rest"
+        )
 
 
 def write(
@@ -146,8 +163,9 @@ def describe(plan: "AuditPlan") -> str:
     from reports.view import size
 
     count = sum(len(visit.projections) for visit in plan.visits)
+    layers = " and ".join(f"{len(stack.layers)} layers" for stack in plan.stacks)
     return (
-        f"{plan.checkpoint.id}: family {plan.layout.family}, {len(plan.layers)} layers, {count} projections, "
+        f"{plan.checkpoint.id}: family {plan.layout.family}, {layers}, {count} projections, "
         f"{size(plan.bytes_to_read)} to read"
     )
 

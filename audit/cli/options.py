@@ -72,7 +72,7 @@ Only = Annotated[
     typer.Option(
         "--only",
         metavar="LIST",
-        help="Only these projections: q,k,v,o,ov,gate,up,down.",
+        help="Only these projections: q,k,v,o,ov,gate,up,down,sharedgate,sharedup,shareddown.",
         rich_help_panel=MEASURE,
     ),
 ]
@@ -82,6 +82,16 @@ FoldNorm = Annotated[
         "--fold-norm",
         metavar="",
         help="Multiply readers by the gain of the norm in front of them.",
+        rich_help_panel=MEASURE,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        metavar="",
+        help="Exit with 3 where a layer holds a tensor that no rule claims, lacks a projection without a "
+        "reason, or a whole stack is not read. The report is written all the same.",
         rich_help_panel=MEASURE,
     ),
 ]

@@ -1,5 +1,7 @@
 """`gcont-audit plan MODEL`: headers only. What would be read, and what it would take."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -8,8 +10,7 @@ from audit.cli import options as o
 from audit.cli.talk import Talk, show
 
 if TYPE_CHECKING:
-    from audit.plan import AuditPlan
-    from registry import Projection
+    from audit.plan import AuditPlan, StackPlan
 
 ASSUMED_READ = 1e9
 """Bytes per second of the disk that the reading time is quoted for."""
@@ -60,8 +61,8 @@ def as_json(made: "AuditPlan") -> str:
             "model": made.checkpoint.id,
             "revision": made.checkpoint.revision,
             "family": made.layout.family,
-            "layers": [layer.index for layer in made.layers],
-            "projections": {name.value: list(shape) for name, (shape, _, _) in _per_projection(made).items()},
+            **_stack_json(made.main),
+            "stacks": {stack.label: _stack_json(stack) for stack in made.stacks[1:]},
             "bytes_to_read": made.bytes_to_read,
             "memory_bytes": made.memory_bytes,
             "multiply_adds": made.multiply_adds,
@@ -76,14 +77,43 @@ def as_json(made: "AuditPlan") -> str:
     )
 
 
-def _per_projection(made: "AuditPlan") -> "dict[Projection, tuple[tuple[int, int], int, str]]":
-    """Shape, layers and the first tensor's name of each stored projection."""
-    table = {}
-    for projection in made.projections:
-        slots = [layer.slots[projection] for layer in made.layers if projection in layer.slots]
-        if slots:
-            table[projection] = (slots[0].shape, len(slots), slots[0].tensor)
-    return table
+def _stack_json(stack: "StackPlan") -> dict[str, object]:
+    return {
+        "layers": [layer.index for layer in stack.layers],
+        "projections": {row.name: list(row.shape) for row in _rows(stack)},
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stored projection: the shape in its first layer, in how many layers it is, where it lies there."""
+
+    name: str
+    shape: tuple[int, int]
+    layers: int
+    tensor: str
+    experts: int | None
+
+
+def _rows(stack: "StackPlan") -> Iterator[Row]:
+    from registry import ExpertSlots
+
+    for projection in stack.projections:
+        places = [layer.slots[projection] for layer in stack.layers if projection in layer.slots]
+        if places:
+            experts = next((len(one.experts) for one in places if isinstance(one, ExpertSlots)), None)
+            yield Row(projection.value, places[0].shape, len(places), places[0].tensors[0], experts)
+
+
+def _lacking(stack: "StackPlan") -> dict[str, str]:
+    """`Q, K in layers 0-2` to the reason, where the family knows one."""
+    from audit.coverage import unmeasured
+
+    projections: dict[tuple[str, str], list[str]] = {}
+    for projection in stack.layout.declared:
+        for layers, reason in unmeasured(stack.layout, projection, stack.chosen).items():
+            projections.setdefault((layers, reason), []).append(projection.value)
+    return {f"{', '.join(names)} in {layers}": reason for (layers, reason), names in projections.items()}
 
 
 def show_plan(made: "AuditPlan") -> None:
@@ -95,20 +125,25 @@ def show_plan(made: "AuditPlan") -> None:
     from reports.view import duration, printable, size
 
     typer.echo(
-        f"{printable(made.checkpoint.id)}: family {made.layout.family}, {len(made.layers)} layers, "
+        f"{printable(made.checkpoint.id)}: family {made.layout.family}, {len(made.main.layers)} layers, "
         f"stored as {', '.join(made.stored_dtypes)}"
     )
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("", "shape", "layers", "first tensor"):
-        table.add_column(heading)
-    for projection, (shape, count, tensor) in _per_projection(made).items():
-        table.add_row(
-            projection, f"{shape[0]} x {shape[1]}", str(count), Text(printable(tensor), overflow="fold")
-        )
-    show(table)
-    heads = made.layout.heads
-    if heads is not None:
-        typer.echo(f"heads     {heads.count} of width {heads.dim}, {heads.kv} for keys and values")
+    for stack in made.stacks:
+        if len(made.stacks) > 1:
+            typer.echo(f"\n{stack.layout.name}: {stack.layout.family}, {len(stack.layers)} layers")
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for heading in ("", "shape", "layers", "first tensor"):
+            table.add_column(heading)
+        for row in _rows(stack):
+            name = f"{row.name}, {row.experts} experts" if row.experts else row.name
+            shape = f"{row.shape[0]} x {row.shape[1]}"
+            table.add_row(name, shape, str(row.layers), Text(printable(row.tensor), overflow="fold"))
+        show(table)
+        heads = next((layer.heads for layer in stack.layers if layer.heads), None)
+        if heads is not None:
+            typer.echo(f"heads     {heads.count} of width {heads.dim}, {heads.kv} for keys and values")
+        for lacking, reason in _lacking(stack).items():
+            typer.echo(f"lacks     {lacking}: {reason}")
     for rule, count in made.coverage.ignored.items():
         typer.echo(f"ignored   {count} tensors: {rule}")
     for finding in made.findings:

@@ -8,9 +8,13 @@ import torch
 from audit.linear_map import LinearMap
 from audit.svd.exact import ZERO, Factorisation, factorise, leading_of
 from audit.svd.lanczos import ANGLE_TARGET, leading_triplets
+from audit.svd.stacked import gram_of, leading_of_stack, spectrum_of
 from audit.svd.triplets import Triplets
 
-__all__ = ["ANGLE_TARGET", "Factorisation", "Triplets", "factorise", "leading", "leading_of"]
+__all__ = [
+    "ANGLE_TARGET", "SMALL", "Factorisation", "Triplets", "factorise", "gram_of", "leading", "leading_of",
+    "leading_of_stack", "spectrum_of",
+]  # fmt: skip
 
 SMALL = 2**20
 """Entries up to which float64 from the start is cheaper than finding out that float32 did not suffice."""
@@ -49,6 +53,5 @@ def _of_the_rank(triplets: Triplets) -> Triplets:
     """Without the triplets whose sigma is no more than rounding: their vectors would be anything."""
     sigma = triplets.sigma
     kept = int(((sigma > ZERO * sigma[0]) & (sigma > triplets.residual)).sum())
-    return Triplets(
-        sigma[:kept], triplets.v[:kept], triplets.u[:kept], triplets.residual[:kept], triplets.bound[:kept]
-    )
+    v, u = (None if vectors is None else vectors[:kept] for vectors in (triplets.v, triplets.u))
+    return Triplets(sigma[:kept], v, u, triplets.residual[:kept], triplets.bound[:kept])

@@ -21,12 +21,13 @@ class Triplets:
     """Leading singular triplets, largest first.
 
     sigma [k], v [k, in], u [k, out]; residual [k] is sqrt(|r|^2 + |s|^2) with rounding added; bound [k] is
-    the bound on the sine of each vector's angle to the true one, 1 where nothing is known.
+    the bound on the sine of each vector's angle to the true one, 1 where nothing is known. v or u is None
+    where that space is not defined.
     """
 
     sigma: Tensor
-    v: Tensor
-    u: Tensor
+    v: Tensor | None
+    u: Tensor | None
     residual: Tensor
     bound: Tensor
 

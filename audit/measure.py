@@ -1,0 +1,233 @@
+"""Measure one projection of one layer: its leading triplets, its energy, and with --full its whole
+spectrum."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from audit import continuity
+from audit.experts import ExpertStack
+from audit.linear_map import Dense, LinearMap
+from audit.svd import (
+    SMALL,
+    Factorisation,
+    Triplets,
+    factorise,
+    gram_of,
+    leading,
+    leading_of,
+    leading_of_stack,
+    spectrum_of,
+)
+from registry import Projection
+
+Problem = Literal["nan", "inf", "zero"]
+
+_COMFORTABLE = (1e-12, 1e12)
+"""Magnitudes whose squares float32 holds; others are scaled, in float64."""
+
+_TIE = 1e-10
+"""Singular values closer than this, relative to the largest, count as tied."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One projection of one layer of one stack; `stack` is None for the main one."""
+
+    stack: str | None
+    projection: Projection
+    layer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """What the exact path adds to a layer: all singular values [r], and WA with the previous layer.
+
+    `wa_v`, `wa_u` are None for the first layer, or where exact ties leave WA undefined (`tied`), or where
+    the two layers' spaces differ in dimension or one is not defined.
+    """
+
+    sigma: Tensor
+    wa_v: float | None = None
+    wa_u: float | None = None
+    tied: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Expert:
+    """One expert of a stack: its largest magnitude and energy, sigma1, and v1 [d] on the residual's side.
+
+    `problem` says why the last two are None.
+    """
+
+    peak: float
+    energy: float
+    problem: Problem | None = None
+    sigma1: float | None = None
+    vector: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One projection of one layer, measured; `triplets` is None where `problem` says why.
+
+    `peak` is the largest magnitude in it (of a product an upper bound); `experts` has one entry an expert of
+    a stack.
+    """
+
+    place: Place
+    shape: tuple[int, int]
+    peak: float
+    problem: Problem | None = None
+    triplets: Triplets | None = None
+    stable_rank: float | None = None
+    spectrum: Spectrum | None = None
+    experts: tuple[Expert, ...] | None = None
+
+    @property
+    def projection(self) -> Projection:
+        """Which projection it is."""
+        return self.place.projection
+
+    @property
+    def layer(self) -> int:
+        """Of which layer."""
+        return self.place.layer
+
+
+class Measurer:
+    """Measures maps one after the other; with `full` it holds the factorisation before, to compare with."""
+
+    def __init__(self, k: int, full: bool, dtype: torch.dtype) -> None:
+        """`dtype` is the one that vectors are kept in."""
+        self._k = k
+        self._full = full
+        self._dtype = dtype
+        self._previous: tuple[tuple[str | None, Projection], Factorisation] | None = None
+
+    def measure(self, place: Place, linear_map: LinearMap | ExpertStack) -> Measured:
+        """One projection; NaN, infinite and all-zero ones come back with their problem."""
+        if isinstance(linear_map, ExpertStack):
+            return self._stack(place, linear_map)
+        peak = linear_map.peak()
+        measured = Measured(place, linear_map.shape, peak)
+        if problem := _problem(peak):
+            return replace(measured, problem=problem)
+        linear_map, scale = _comfortable(linear_map, peak)
+        energy = linear_map.frobenius_squared()
+        if energy == 0 or scale == 0:
+            return replace(measured, problem="zero")
+        if self._full:
+            found = factorise(linear_map)
+            triplets, spectrum = leading_of(found, linear_map, self._k), self._spectrum(place, found, scale)
+        else:
+            triplets, spectrum = leading(linear_map, self._k, f"{place.projection}.{place.layer}"), None
+        return replace(
+            measured,
+            triplets=_settled(triplets, scale, self._dtype),
+            stable_rank=continuity.stable_rank(energy, float(triplets.sigma[0])),
+            spectrum=spectrum,
+        )
+
+    def _stack(self, place: Place, stack: ExpertStack) -> Measured:
+        experts: list[Expert] = []
+        name = f"{place.projection}.{place.layer}"
+        exactly = self._full or prod(stack.shape) <= SMALL
+        gram = gram_of(self._looked_at(stack, name, experts), stack.hidden, exactly=exactly)
+        peak = max((one.peak for one in experts), key=lambda value: (value != value, value))
+        measured = Measured(place, stack.shape, peak, experts=tuple(experts))
+        if problem := _problem(peak) or ("zero" if peak == 0 else None):
+            return replace(measured, problem=problem)
+        alive = tuple(slot for slot, one in zip(stack.slots, experts, strict=True) if one.problem is None)
+        triplets = leading_of_stack(replace(stack, slots=alive), gram, self._k, name)
+        spectrum = None
+        if self._full:
+            sigma, vectors = spectrum_of(gram)
+            empty = vectors[:, :0]
+            v, u = (vectors, empty) if stack.facing == "v" else (empty, vectors)
+            spectrum = self._spectrum(place, Factorisation(sigma, v, u), 1.0)
+        return replace(
+            measured,
+            triplets=_settled(triplets, 1.0, self._dtype),
+            stable_rank=continuity.stable_rank(sum(one.energy for one in experts), float(triplets.sigma[0])),
+            spectrum=spectrum,
+        )
+
+    def _looked_at(self, stack: ExpertStack, name: str, seen: list[Expert]) -> Iterator[Dense]:
+        """The stack's experts, each measured on its way; those that hold nothing or are broken stay out."""
+        for index, expert in enumerate(stack.readers()):
+            one = self._expert(expert, f"{name}.{index}")
+            seen.append(one)
+            if one.problem is None:
+                yield expert if _is_comfortable(one.peak) else expert.double()
+
+    def _expert(self, expert: Dense, name: str) -> Expert:
+        peak = expert.peak()
+        if problem := _problem(peak):
+            return Expert(peak, float("nan"), problem)
+        if peak == 0:
+            return Expert(peak, 0.0, "zero")
+        linear_map, scale = _comfortable(expert, peak)
+        energy = linear_map.frobenius_squared() * scale**2
+        triplets = leading(linear_map, 1, name)
+        assert triplets.v is not None
+        vector = triplets.v[0].to("cpu", self._dtype, copy=True)
+        return Expert(peak, energy, None, float(triplets.sigma[0]) * scale, vector)
+
+    def _spectrum(self, place: Place, found: Factorisation, scale: float) -> Spectrum:
+        spectrum = Spectrum(found.sigma * scale, tied=_has_ties(found.sigma))
+        series = (place.stack, place.projection)
+        if self._previous is not None and self._previous[0] == series:
+            earlier = self._previous[1]
+            if not (spectrum.tied or _has_ties(earlier.sigma)):
+                spectrum = replace(
+                    spectrum,
+                    wa_v=_weighted(earlier.sigma, earlier.v, found.v),
+                    wa_u=_weighted(earlier.sigma, earlier.u, found.u),
+                )
+        kept = Factorisation(found.sigma, found.v.to(self._dtype), found.u.to(self._dtype))
+        self._previous = (series, kept)
+        return spectrum
+
+
+def _problem(peak: float) -> Problem | None:
+    if peak != peak:
+        return "nan"
+    return "inf" if peak == float("inf") else None
+
+
+def _comfortable(linear_map: LinearMap, peak: float) -> tuple[LinearMap, float]:
+    """The map at a scale whose squares can be summed, and the factor that leads back."""
+    return (linear_map, 1.0) if _is_comfortable(peak) else linear_map.double().normalised()
+
+
+def _is_comfortable(peak: float) -> bool:
+    return _COMFORTABLE[0] < peak < _COMFORTABLE[1]
+
+
+def _weighted(sigma: Tensor, first: Tensor, second: Tensor) -> float | None:
+    if first.shape[1] != second.shape[1] or first.shape[1] == 0:
+        return None
+    return continuity.sigma_weighted_alignment(sigma.to(first.device), first, second.to(first.dtype))
+
+
+def _has_ties(sigma: Tensor) -> bool:
+    close = (sigma[:-1] - sigma[1:]) <= _TIE * sigma[0]
+    return bool((close & (sigma[1:] > 1e-4 * sigma[0])).any())
+
+
+def _settled(triplets: Triplets, scale: float, dtype: torch.dtype) -> Triplets:
+    """The triplets at their true scale, on the CPU, in the precision they are kept in; bounds allow for it.
+
+    Copies, since a slice would keep a whole factorisation alive.
+    """
+    v, u = (
+        None if vectors is None else vectors.to("cpu", dtype, copy=True)
+        for vectors in (triplets.v, triplets.u)
+    )
+    bound = (triplets.bound + torch.finfo(dtype).eps).clamp(max=1.0)
+    return Triplets(triplets.sigma * scale, v, u, triplets.residual * scale, bound)
