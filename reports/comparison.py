@@ -8,7 +8,7 @@ from reports.model import Report, Space
 from reports.pattern import Strength, judged, strength
 from reports.view import MISSING, number
 
-ORDER = ("Q", "K", "V", "O", "OV", "Gate", "Up", "Down")
+ORDER = ("Q", "K", "V", "O", "OV", "Gate", "Up", "Down", "SharedGate", "SharedUp", "SharedDown")
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def null(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """How many projections are as the paper expects: `5 of 6`."""
-    expected, of = judged(report)
+    """How many projections of the main stack are as the paper expects: `5 of 6`."""
+    expected, of = judged(report.main)
     return f"{expected} of {of}"
 
 

@@ -8,7 +8,8 @@ from reports.model import SPACES, ProjectionReport
 
 def contradiction(found: ProjectionReport) -> str | None:
     """The first thing in a projection that cannot be, with its key; None where all fits together."""
-    return next(chain(_layers(found), _lengths(found), _pairs(found), _cosines(found), _shapes(found)), None)
+    rules = (_layers, _lengths, _pairs, _cosines, _shapes, _experts)
+    return next(chain.from_iterable(rule(found) for rule in rules), None)
 
 
 def _layers(found: ProjectionReport) -> Iterator[str]:
@@ -32,6 +33,7 @@ def _lengths(found: ProjectionReport) -> Iterator[str]:
         "spectrum": found.spectrum,
         "trajectory.v": found.trajectory.v.points if found.trajectory.v else None,
         "trajectory.u": found.trajectory.u.points if found.trajectory.u else None,
+        "experts": found.experts,
     }
     for key, values in per_layer.items():
         if values is not None and len(values) != len(found.layers):
@@ -74,3 +76,13 @@ def _shapes(found: ProjectionReport) -> Iterator[str]:
             yield "spectrum: ranks that do not rise within the shape"
         if any(value <= 0 for value in sigma) or list(sigma) != sorted(sigma, reverse=True):
             yield "spectrum: singular values that are not positive, or do not fall"
+
+
+def _experts(found: ProjectionReport) -> Iterator[str]:
+    for one in found.experts or ():
+        if one is None:
+            continue
+        if len(one.with_stack) != len(one.sigma1) or not one.sigma1:
+            yield f"experts: {len(one.with_stack)} compared with the stack, of {len(one.sigma1)}"
+        if any(not 0 <= value <= 1 for value in (*one.with_stack, one.between) if value is not None):
+            yield "experts: |cos| outside 0 to 1"

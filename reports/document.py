@@ -46,9 +46,11 @@ def from_json(text: str) -> Report:
         raise DocumentError(f"{place}: {first['msg']}") from error
     if report.schema != SCHEMA:
         raise DocumentError(f"schema: {report.schema!r}, where this version reads {SCHEMA!r}")
-    for name, found in report.projections.items():
-        if complaint := contradiction(found):
-            raise DocumentError(f"projections.{name}.{complaint}")
+    for stack, every in report.every_stack.items():
+        for name, found in every.projections.items():
+            if complaint := contradiction(found):
+                place = f"stacks.{stack}." if stack is not None else ""
+                raise DocumentError(f"{place}projections.{name}.{complaint}")
     return report
 
 

@@ -27,6 +27,9 @@ from reports.view import MISSING, printable, short_name
 MARK = "<!-- gcont-audit batch -->"
 """The first line of every index page: one without it is somebody else's file."""
 
+ON_TERMINALS = ("Q", "K", "V", "O", "Gate", "Up", "Down")
+"""The projections that a terminal has room for."""
+
 PAGE, PICTURE = "index.md", "index.png"
 
 
@@ -86,8 +89,8 @@ def _row(entry: Entry, shown: Sequence[Column]) -> tuple[str, ...]:
 
 
 def to_terminal(entries: Sequence[Entry]) -> RenderableType:
-    """The comparison for a terminal of 80 columns; OV is left to the page."""
-    shown = [column for column in columns(entries) if column.projection != "OV"]
+    """The comparison for a terminal of 80 columns; OV and shared experts are left to the page."""
+    shown = [column for column in columns(entries) if column.projection in ON_TERMINALS]
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     drawn.add_column("", overflow="fold", min_width=8)
     for heading in ("layers", *(column.heading.replace(" ", "\n") for column in shown), "null"):

@@ -3,16 +3,29 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports.figures import CONTINUITY, HEATMAP, LAG, SPECTRA, TRAJECTORIES, Illustration, illustrations
+from reports import experts
+from reports.figures import (
+    CONTINUITY,
+    EXPERTS,
+    HEATMAP,
+    LAG,
+    SPECTRA,
+    TRAJECTORIES,
+    Illustration,
+    illustrations,
+    of_stack,
+)
 from reports.invariance import INVARIANCES
-from reports.model import Report
+from reports.model import Report, Stack
 from reports.pattern import sentences
 from reports.reading import INTRODUCTION, LIMITS, TERMS, character
+from reports.stacks import described, not_measured, notes
 from reports.view import (
     LEGEND,
     MISSING,
     details,
     findings,
+    name_of,
     number,
     printable,
     provenance,
@@ -34,31 +47,67 @@ def _lines(report: Report, illustrated: bool) -> Iterator[str]:
     figures = illustrations(report) if illustrated else ()
     yield f"# Geometric continuity of {escape(report.model.id)}"
     yield ""
-    for sentence in sentences(report):
+    for sentence in sentences(report.main):
         yield f"- {escape(sentence)}"
     yield from _figures(figures, CONTINUITY)
     yield from ("", "## Findings", "")
     yield from _finding_lines(report)
     yield from ("", "## Continuity through depth", "")
-    yield from _main_table(report)
+    if report.stacks:
+        yield from (f"The {_heading(report, None)}.", "")
+    yield from _main_table(report.main)
+    yield from ("", LEGEND.replace("Full bars mark", "Bold marks"))
+    yield from _note_lines(report.main)
     yield from _figures(figures, HEATMAP, *TRAJECTORIES.values())
     yield from ("", "## What the leading directions are like", "")
-    yield from _detail_lines(report)
+    yield from _detail_table(report.main)
+    yield from ("", *_character_lines(report.main), "", DETAIL_LEGEND)
     yield from _figures(figures, LAG)
+    if experts.with_experts(report.main):
+        yield from ("", "## The routed experts", "")
+        yield from (*_expert_lines(report.main), "", experts.LEGEND)
+        yield from _figures(figures, EXPERTS)
     if report.settings.full:
-        yield from _spectrum_lines(report)
+        yield from ("", "## The whole spectrum", "")
+        yield from (*_spectrum_table(report.main), "", SPECTRUM_LEGEND)
         yield from _figures(figures, SPECTRA)
     if report.published is not None:
         yield from _published_lines(report)
+    for name in report.stacks:
+        yield from _stack_lines(report, name, figures)
+    yield from _lacking_lines(report)
     yield from _reading_lines()
     yield from _provenance_lines(report)
+
+
+def _heading(report: Report, stack: str | None) -> str:
+    return escape(f"{name_of(report, stack)}: {described(report.every_stack[stack])}")
+
+
+def _stack_lines(report: Report, name: str, figures: Sequence[Illustration]) -> Iterator[str]:
+    """All of a further stack: what the main one has, in one section."""
+    stack, own = report.stacks[name], of_stack(report.stacks, name)
+    yield from ("", f"## {_heading(report, name)}", "")
+    yield from (f"- {escape(sentence)}" for sentence in (*sentences(stack), *experts.sentences(stack)))
+    yield from ("", *_main_table(stack))
+    yield from _note_lines(stack)
+    yield from _figures(figures, own[CONTINUITY])
+    yield from ("", *_detail_table(stack), "", *_character_lines(stack))
+    if experts.with_experts(stack):
+        yield from ("", *_expert_table(stack))
+        if not experts.with_experts(report.main):
+            yield from ("", experts.LEGEND)
+        yield from _figures(figures, own[EXPERTS])
+    if report.settings.full:
+        yield from ("", *_spectrum_table(stack))
 
 
 def _figures(shown: Sequence[Illustration], *wanted: Illustration) -> Iterator[str]:
     for illustration in wanted:
         if illustration in shown:
-            yield from ("", f"![{illustration.title}]({illustration.file})", "")
-            yield f"*{illustration.title}.* {illustration.caption}"
+            title = escape(illustration.title)
+            yield from ("", f"![{title}]({illustration.file})", "")
+            yield f"*{title}.* {illustration.caption}"
 
 
 def _finding_lines(report: Report) -> Iterator[str]:
@@ -71,21 +120,30 @@ def _finding_lines(report: Report) -> Iterator[str]:
     )
 
 
-def _main_table(report: Report) -> Iterator[str]:
+def _main_table(stack: Stack) -> Iterator[str]:
     yield from table(
         ("", "v1 (input)", "null", "EVR", "chance", "u1 (output)", "null", "EVR", "chance", "shape", ""),
         (
             (
-                f"**{row.name}**",
+                f"**{escape(row.name)}**",
                 _facing(row.v.continuity, row.v.facing), row.v.null, row.v.evr, row.v.chance,
                 _facing(row.u.continuity, row.u.facing), row.u.null, row.u.evr, row.u.chance,
                 row.shape, row.note,
             )
-            for row in rows(report)
+            for row in rows(stack)
         ),
     )  # fmt: skip
-    yield ""
-    yield LEGEND.replace("Full bars mark", "Bold marks")
+
+
+def _note_lines(stack: Stack) -> Iterator[str]:
+    for note in notes(stack):
+        yield from ("", escape(note))
+
+
+def _lacking_lines(report: Report) -> Iterator[str]:
+    if lacking := list(not_measured(report)):
+        yield from ("", "## What is not measured", "")
+        yield from (f"- {escape(line)}" for line in lacking)
 
 
 def _reading_lines() -> Iterator[str]:
@@ -129,52 +187,69 @@ _DETAIL_HEADINGS = (
 )  # fmt: skip
 
 
-def _detail_lines(report: Report) -> Iterator[str]:
+DETAIL_LEGEND = (
+    "Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 "
+    "for a single channel, the dimension for all. Top channel: the coordinate most layers agree on. "
+    "Lag: mean |cos| in the facing space between adjacent layers, and between the first and the last. "
+    "Error bound: the largest by which any |cos| of v1 or u1 above may be off."
+)
+
+
+def _detail_table(stack: Stack) -> Iterator[str]:
     yield from table(
         _DETAIL_HEADINGS,
         (
             (
-                f"**{row.name}**", row.stable_rank, row.participation_v, row.participation_u,
+                f"**{escape(row.name)}**", row.stable_rank, row.participation_v, row.participation_u,
                 row.top_v, row.top_u, row.lag, row.bound,
             )
-            for row in details(report)
+            for row in details(stack)
         ),
     )  # fmt: skip
-    yield ""
-    for sentence in character(report):
+
+
+def _character_lines(stack: Stack) -> Iterator[str]:
+    for sentence in character(stack):
         yield f"- {escape(sentence)}"
-    yield ""
-    yield (
-        "Medians over layers. Stable rank is ||W||² / σ1². Spread is the participation ratio 1 / Σ vᵢ⁴: 1 "
-        "for a single channel, the dimension for all. Top channel: the coordinate most layers agree on. "
-        "Lag: mean |cos| in the facing space between adjacent layers, and between the first and the last. "
-        "Error bound: the largest by which any |cos| of v1 or u1 above may be off."
-    )
 
 
-def _spectrum_lines(report: Report) -> Iterator[str]:
-    yield from ("", "## The whole spectrum", "")
+def _expert_lines(stack: Stack) -> Iterator[str]:
+    for sentence in experts.sentences(stack):
+        yield f"- {escape(sentence)}"
+    yield from ("", *_expert_table(stack))
+
+
+def _expert_table(stack: Stack) -> Iterator[str]:
+    yield from table(
+        ("", "layers", "experts", "with the stack", "lowest to highest layer", "between two", "null"),
+        (
+            (
+                f"**{escape(row.name)}**", row.layers, row.experts, row.with_stack, row.over_layers,
+                row.between, row.null,
+            )
+            for row in experts.rows(stack)
+        ),
+    )  # fmt: skip
+
+
+SPECTRUM_LEGEND = (
+    "WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier layer, the mean over adjacent pairs. "
+    "Effective rank: exp of the entropy of σ² / Σ σ² (σ², as in arXiv:2605.04971, where Roy and "
+    "Vetterli took σ), the median over layers."
+)
+
+
+def _spectrum_table(stack: Stack) -> Iterator[str]:
     yield from table(
         ("", "WA v", "null", "WA u", "null", "effective rank", "of at most"),
         (
             (
-                f"**{row.name}**",
-                row.wa_v,
-                row.null_v,
-                row.wa_u,
-                row.null_u,
-                row.effective_rank,
-                row.largest_rank,
+                f"**{escape(row.name)}**", row.wa_v, row.null_v, row.wa_u, row.null_u,
+                row.effective_rank, row.largest_rank,
             )
-            for row in spectra(report)
+            for row in spectra(stack)
         ),
-    )
-    yield ""
-    yield (
-        "WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier layer, the mean over adjacent pairs. "
-        "Effective rank: exp of the entropy of σ² / Σ σ² (σ², as in arXiv:2605.04971, where Roy and "
-        "Vetterli took σ), the median over layers."
-    )
+    )  # fmt: skip
 
 
 def _published_lines(report: Report) -> Iterator[str]:

@@ -4,12 +4,12 @@ The expectation is that of arXiv:2605.04971: what reads the residual stream is c
 what writes to it in its output space, and V in neither.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import IntEnum
 from math import sqrt
 
-from reports.model import SPACES, ProjectionReport, Report, Space
-from reports.view import null_deviation
+from reports.model import SPACES, ProjectionReport, Space, Stack
+from reports.view import null_deviation, number
 
 CHANCE_SIGMAS = 4.0
 """A mean this many standard errors above the null of random directions is no chance."""
@@ -53,35 +53,43 @@ def strength(found: ProjectionReport, space: Space) -> Strength | None:
     return Strength.WEAK if value > null + CHANCE_SIGMAS * error else Strength.NONE
 
 
-def sentences(report: Report) -> tuple[str, ...]:
-    """The pattern, a few sentences long."""
-    return tuple(_sentences(report))
+def sentences(stack: Stack) -> tuple[str, ...]:
+    """The pattern of one stack, a few sentences long."""
+    return tuple(_sentences(stack))
 
 
-def _sentences(report: Report) -> Iterator[str]:
-    if all(strength(found, space) is None for found in report.projections.values() for space in SPACES):
+def _sentences(stack: Stack) -> Iterator[str]:
+    known = {
+        space: {
+            name: how
+            for name, found in stack.projections.items()
+            if (how := strength(found, space)) is not None
+        }
+        for space in SPACES
+    }
+    if not any(known.values()):
         yield "No projection has two layers to compare, so there is no continuity to speak of."
         return
     for space, words in _SPACE_NAMES.items():
         names = [
-            f"{name} {getattr(found.continuity, space + '1'):.2f}"
-            for name, found in report.projections.items()
-            if (strength(found, space) or 0) >= Strength.MODERATE
+            f"{name} {getattr(stack.projections[name].continuity, space + '1'):.2f}"
+            for name, how in known[space].items()
+            if how >= Strength.MODERATE
         ]
         if names:
             yield f"Continuous in {words}: {', '.join(names)}."
-        else:
+        elif known[space]:
             yield f"Nothing is continuous in {words}."
-    expected, unusual = _judge(report.projections)
+    surprises = _judge(stack)
+    expected = [_as_expected(name, stack.projections[name]) for name, found in surprises.items() if not found]
     if expected:
-        of = judged(report)[1]
         yield (
-            f"{len(expected)} of {of} projections are as the paper expects (arXiv:2605.04971): "
+            f"{len(expected)} of {len(surprises)} projections are as the paper expects (arXiv:2605.04971): "
             f"{', '.join(expected)}."
         )
-    for surprise in unusual:
-        yield f"Unusual: {surprise}."
-    degenerate = sum(pair.degenerate for found in report.projections.values() for pair in found.pairs)
+    for found in surprises.values():
+        yield from (f"Unusual: {surprise}." for surprise in found)
+    degenerate = sum(pair.degenerate for found in stack.projections.values() for pair in found.pairs)
     if degenerate:
         yield (
             f"Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined: "
@@ -89,31 +97,36 @@ def _sentences(report: Report) -> Iterator[str]:
         )
 
 
-def judged(report: Report) -> tuple[int, int]:
+def judged(stack: Stack) -> tuple[int, int]:
     """How many projections are as the paper expects, and how many could be judged."""
-    expected, unusual = _judge(report.projections)
-    return len(expected), len(expected) + len({surprise.split()[0] for surprise in unusual})
+    surprises = _judge(stack)
+    return sum(not found for found in surprises.values()), len(surprises)
 
 
-def _judge(projections: Mapping[str, ProjectionReport]) -> tuple[list[str], list[str]]:
-    expected: list[str] = []
-    unusual: list[str] = []
-    for name, found in projections.items():
-        in_v, in_u = strength(found, "v"), strength(found, "u")
-        if in_v is None or in_u is None or name == "OV":
-            continue
-        surprises = list(_surprises(name, found, {"v": in_v, "u": in_u}))
-        unusual += surprises
-        if not surprises:
-            expected.append(f"{name} low" if name == "V" else f"{name} in {found.faced[0]}1")
-    return expected, unusual
+def _judge(stack: Stack) -> dict[str, list[str]]:
+    """What is not as the paper expects, of each projection that it has an expectation of.
+
+    It has none of OV, nor of what reads another stack. Where the space that does not face the residual stream
+    was not measured, the other decides alone.
+    """
+    skipped = {"OV", "K", "V"} if stack.cross else {"OV"}
+    return {
+        name: list(_surprises(name, found))
+        for name, found in stack.projections.items()
+        if name not in skipped and strength(found, found.faced[0]) is not None
+    }
 
 
-def _surprises(name: str, found: ProjectionReport, strengths: Mapping[Space, Strength]) -> Iterator[str]:
+def _as_expected(name: str, found: ProjectionReport) -> str:
+    return f"{name} low" if name == "V" else f"{name} in {found.faced[0]}1"
+
+
+def _surprises(name: str, found: ProjectionReport) -> Iterator[str]:
     """Where a projection is not as the paper expects."""
     facing = found.faced[0]
     other: Space = "u" if facing == "v" else "v"
-    value = {space: f"{getattr(found.continuity, f'{space}1'):.2f}" for space in SPACES}
+    strengths = {space: strength(found, space) or Strength.NONE for space in SPACES}
+    value = {space: number(getattr(found.continuity, f"{space}1"), 2) for space in SPACES}
     if name == "V":
         space: Space = "v" if strengths["v"] >= strengths["u"] else "u"
         if strengths[space] >= Strength.MODERATE:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from statistics import mean, median
 
-from reports.model import SPACES, ProjectionReport, Report, Space
+from reports.model import SPACES, ProjectionReport, Space, Stack
 from reports.pattern import Strength, strength
 from reports.view import top_channel
 
@@ -57,13 +57,13 @@ LIMITS = (
 )
 
 
-def character(report: Report) -> tuple[str, ...]:
+def character(stack: Stack) -> tuple[str, ...]:
     """What v1 and u1 are in the spaces that face the residual stream, a few sentences long."""
-    return tuple(_character(report))
+    return tuple(_character(stack))
 
 
-def _character(report: Report) -> Iterator[str]:
-    facing = [(name, found, space) for name, found in report.projections.items() for space in found.faced]
+def _character(stack: Stack) -> Iterator[str]:
+    facing = [(name, found, space) for name, found in stack.projections.items() for space in found.faced]
     alone = [(name, found, space) for name, found, space in facing if _is_alone(found, space)]
     common = [
         f"{space}1 of {name} (channel {top_channel(getattr(found.top, space))})"

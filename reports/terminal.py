@@ -1,6 +1,6 @@
 """A report for the terminal, laid out for 80 columns and readable without colour."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -8,9 +8,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reports.model import Report
+from reports import experts
+from reports.model import Report, Stack
 from reports.pattern import sentences
 from reports.reading import character
+from reports.stacks import described, not_measured, notes
 from reports.view import (
     LEGEND,
     MISSING,
@@ -18,6 +20,7 @@ from reports.view import (
     SpaceRow,
     details,
     findings,
+    name_of,
     number,
     printable,
     provenance,
@@ -35,30 +38,61 @@ def to_terminal(report: Report) -> RenderableType:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
-    model = report.model
+    model, main = report.model, report.main
+    names = ", ".join(name_of(report, stack) for stack in report.every_stack)
     yield Text()
-    yield Text.assemble(
-        (printable(model.id), "bold"),
-        f"  {model.family}, {model.layers} layers, hidden size {model.hidden_size or MISSING}",
-    )
+    about = f"{printable(model.family)}: {names}" if report.stacks else described(main)
+    yield Text.assemble((printable(model.id), "bold"), f"  {about}")
     yield Text()
-    yield _main_table(report)
-    marked = " A * marks degenerate pairs." if any(row.note for row in rows(report)) else ""
+    if report.stacks:
+        yield _heading(report, None)
+    yield _main_table(main)
+    degenerate = any(row.note for stack in report.every_stack.values() for row in rows(stack))
+    marked = " A * marks degenerate pairs." if degenerate else ""
     yield Padding(Text(LEGEND + marked, style="dim"), (0, 1, 1, 1))
-    for sentence in sentences(report):
-        yield Padding(Text(sentence), (0, 1))
-    yield Text()
+    yield from _told(notes(main), style="dim")
+    yield from _told(sentences(main))
     if report.findings:
         yield _findings(report)
-    yield _detail_table(report)
-    for sentence in character(report):
-        yield Padding(Text(sentence), (0, 1))
-    yield Text()
-    if report.settings.full:
-        yield _spectrum_table(report)
+    yield from _details(report, main)
     if report.published is not None:
         yield _published_table(report)
+    for name, stack in report.stacks.items():
+        yield _heading(report, name)
+        yield _main_table(stack)
+        yield from _told(notes(stack), style="dim")
+        yield from _told(sentences(stack))
+        yield from _details(report, stack)
+    if lacking := list(not_measured(report)):
+        yield Text("What is not measured", style="bold")
+        yield Text()
+        yield from _told(lacking)
     yield _provenance(report)
+
+
+def _heading(report: Report, stack: str | None) -> Text:
+    what = described(report.every_stack[stack])
+    return Text.assemble((f" {name_of(report, stack)}", "bold"), f"  {what}")
+
+
+def _told(sentences: Iterable[str], style: str = "") -> Iterator[RenderableType]:
+    """Sentences, a line or more each, and an empty line after the last."""
+    told = False
+    for sentence in sentences:
+        yield Padding(Text(sentence, style=style), (0, 1))
+        told = True
+    if told:
+        yield Text()
+
+
+def _details(report: Report, stack: Stack) -> Iterator[RenderableType]:
+    yield _detail_table(stack)
+    yield from _told(character(stack))
+    if experts.with_experts(stack):
+        yield _expert_table(stack)
+        yield from _told(experts.sentences(stack))
+    if report.settings.full:
+        yield _spectrum_table(stack)
 
 
 def bar(share: float | None, facing: bool) -> str:
@@ -72,7 +106,7 @@ def bar(share: float | None, facing: bool) -> str:
     return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(BAR)
 
 
-def _main_table(report: Report) -> Table:
+def _main_table(stack: Stack) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     for heading in ("v1 (input)", "u1 (output)"):
@@ -80,13 +114,13 @@ def _main_table(report: Report) -> Table:
         table.add_column("null", justify="right", no_wrap=True)
         table.add_column("EVR", justify="right", no_wrap=True)
         table.add_column("chance ", justify="right", no_wrap=True)
-    for row in rows(report):
+    for row in rows(stack):
         table.add_row(_name(row), *_cells(row.v), *_cells(row.u))
     return table
 
 
 def _name(row: ProjectionRow) -> Text:
-    return Text(row.name + ("*" if row.note else ""), style="bold")
+    return Text(printable(row.name) + ("*" if row.note else ""), style="bold")
 
 
 def _cells(row: SpaceRow) -> tuple[Text, Text, Text, Text]:
@@ -99,7 +133,7 @@ def _cells(row: SpaceRow) -> tuple[Text, Text, Text, Text]:
     )
 
 
-def _detail_table(report: Report) -> Table:
+def _detail_table(stack: Stack) -> Table:
     headings = (
         "stable\nrank",
         "spread\nof v1",
@@ -109,18 +143,27 @@ def _detail_table(report: Report) -> Table:
         "error\nbound",
     )
     table = _titled("What the leading directions are like (medians over layers)", headings)
-    for row in details(report):
+    for row in details(stack):
         cells = (row.stable_rank, row.participation_v, row.participation_u, row.top_v, row.lag, row.bound)
-        table.add_row(Text(row.name, style="bold"), *cells)
+        table.add_row(Text(printable(row.name), style="bold"), *cells)
     return table
 
 
-def _spectrum_table(report: Report) -> Table:
+def _expert_table(stack: Stack) -> Table:
+    headings = ("layers", "experts", "with the\nstack", "over\nlayers", "between\ntwo", "null")
+    table = _titled("The routed experts: |cos| of their leading directions (medians)", headings)
+    for row in experts.rows(stack):
+        cells = (row.layers, row.experts, row.with_stack, row.over_layers, row.between, row.null)
+        table.add_row(Text(printable(row.name), style="bold"), *cells)
+    return table
+
+
+def _spectrum_table(stack: Stack) -> Table:
     headings = ("WA v", "null", "WA u", "null", "effective rank", "of at most")
     table = _titled("The whole spectrum (effective rank: median over layers)", headings)
-    for row in spectra(report):
+    for row in spectra(stack):
         cells = (row.wa_v, row.null_v, row.wa_u, row.null_u, row.effective_rank, row.largest_rank)
-        table.add_row(Text(row.name, style="bold"), *cells)
+        table.add_row(Text(printable(row.name), style="bold"), *cells)
     return table
 
 

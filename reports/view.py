@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import median
 
-from reports.model import Finding, ModelInfo, ProjectionReport, Report
+from reports.model import Coverage, Finding, ModelInfo, ProjectionReport, Report, Stack
 
 MISSING = "–"
+
+MAIN = "main stack"
+"""What the main stack is called where its family has no name for it and there are others."""
 
 LISTED = 5
 """Findings of one kind that are listed one by one; the rest are counted."""
@@ -112,9 +115,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def rows(report: Report) -> Iterator[ProjectionRow]:
+def rows(stack: Stack) -> Iterator[ProjectionRow]:
     """The main table."""
-    for name, found in report.projections.items():
+    for name, found in stack.projections.items():
         degenerate = sum(pair.degenerate for pair in found.pairs)
         yield ProjectionRow(
             name=name,
@@ -137,9 +140,9 @@ def _space(found: ProjectionReport, space: str) -> SpaceRow:
     )
 
 
-def details(report: Report) -> Iterator[DetailRow]:
+def details(stack: Stack) -> Iterator[DetailRow]:
     """The second table."""
-    for name, found in report.projections.items():
+    for name, found in stack.projections.items():
         yield DetailRow(
             name=name,
             stable_rank=number(_median(found.stable_rank), 1),
@@ -152,9 +155,9 @@ def details(report: Report) -> Iterator[DetailRow]:
         )
 
 
-def spectra(report: Report) -> Iterator[SpectrumRow]:
+def spectra(stack: Stack) -> Iterator[SpectrumRow]:
     """The third table, of a --full report."""
-    for name, found in report.projections.items():
+    for name, found in stack.projections.items():
         yield SpectrumRow(
             name=name,
             wa_v=number(found.wa.v if found.wa else None, 4),
@@ -168,10 +171,11 @@ def spectra(report: Report) -> Iterator[SpectrumRow]:
 
 def findings(report: Report) -> Iterator[FindingRow]:
     """The findings: what is alike in several layers told once, long lists cut short."""
-    groups: dict[tuple[str, str, str | None], list[Finding]] = {}
+    groups: dict[tuple[str, str, str | None, str | None], list[Finding]] = {}
     for finding in report.findings:
-        groups.setdefault((finding.severity, finding.code, finding.projection), []).append(finding)
-    for (severity, code, _), group in groups.items():
+        key = (finding.severity, finding.code, finding.stack, finding.projection)
+        groups.setdefault(key, []).append(finding)
+    for (severity, code, _, _), group in groups.items():
         layers = sorted(finding.layer for finding in group[1:] if finding.layer is not None)
         if layers and code in OF_ONE_LAYER:
             where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {spans(layers)}"
@@ -192,6 +196,11 @@ def spans(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     return ", ".join("-".join(str(number) for number in run) for run in runs)
+
+
+def name_of(report: Report, stack: str | None) -> str:
+    """What a stack is called, fit to print; None is the main one."""
+    return printable((report.model.stack or MAIN) if stack is None else stack)
 
 
 def short_name(model: ModelInfo) -> str:
@@ -241,7 +250,7 @@ def _provenance(report: Report) -> Iterator[tuple[str, str]]:
     model, settings, origin = report.model, report.settings, report.provenance
     yield "model", model.id + (f" at {model.revision}" if model.revision else "")
     yield "family", model.family + (f" (model_type {model.model_type})" if model.model_type else "")
-    yield "size", f"{model.layers} layers, hidden size {model.hidden_size or 'unknown'}"
+    yield "size", "; ".join(_sizes(report))
     yield (
         "stored as",
         f"{', '.join(model.stored_dtypes)}, computed in {settings.compute_dtype} on {origin.device_name}",
@@ -254,14 +263,7 @@ def _provenance(report: Report) -> Iterator[tuple[str, str]]:
         if value
     )
     yield "settings", f"weights {weights}, {method}{chosen}"
-    ignored = ", ".join(f"{count} {rule}" for rule, count in report.coverage.ignored.items())
-    yield (
-        "tensors",
-        (
-            f"{report.coverage.audited} audited, ignored: {ignored or 'none'}, "
-            f"{len(report.coverage.unknown)} unknown"
-        ),
-    )
+    yield "tensors", _account(report.coverage)
     memory = f", {size(origin.peak_memory_bytes)} peak memory" if origin.peak_memory_bytes else ""
     yield "work", f"{size(origin.bytes_read)} read in {duration(origin.wall_seconds)}{memory}"
     yield (
@@ -270,3 +272,19 @@ def _provenance(report: Report) -> Iterator[tuple[str, str]]:
     )
     yield "started", origin.started
     yield "command", origin.command
+
+
+def _sizes(report: Report) -> Iterator[str]:
+    """Layers and width, of each stack by name where there are several."""
+    for name, stack in report.every_stack.items():
+        which = f"{name_of(report, name)} " if report.stacks else ""
+        yield f"{which}{stack.layers} layers, hidden size {stack.hidden_size or 'unknown'}"
+
+
+def _account(coverage: Coverage) -> str:
+    """Every tensor counted: what was read, what no rule knows, what was left out by which rule."""
+    inside = f" ({len(coverage.unknown_in_layers)} in layers)" if coverage.unknown_in_layers else ""
+    by_count = sorted(coverage.ignored.items(), key=lambda item: -item[1])
+    rules = ", ".join(f"{count} {rule}" for rule, count in by_count)
+    ignored = f"{sum(coverage.ignored.values())} ignored" + (f": {rules}" if rules else "")
+    return f"{coverage.audited} audited, {len(coverage.unknown)} unknown{inside}, {ignored}"

@@ -10,26 +10,47 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from sample_report import pair, projection, sample_report
 
 from reports.comparison import Audited, columns
-from reports.figures import ILLUSTRATIONS, LAG, SPECTRA, TRAJECTORIES, draw, draw_models, illustrations
+from reports.figures import (
+    EXPERTS,
+    ILLUSTRATIONS,
+    LAG,
+    SPECTRA,
+    TRAJECTORIES,
+    draw,
+    draw_models,
+    files,
+    illustrations,
+)  # fmt: skip
+from reports.figures.experts import experts
 from reports.figures.grids import heatmap, spectra
 from reports.figures.lines import continuity, lag, spread
 from reports.figures.models import models
 from reports.figures.paths import trajectories
 from reports.figures.style import HUES, STYLE, look_of
-from reports.model import Continuity, LayerSpaces, ProjectionReport, Report, Spaces, Trajectories, Trajectory
+from reports.model import (
+    Continuity,
+    ExpertSummary,
+    LayerSpaces,
+    ProjectionReport,
+    Report,
+    Spaces,
+    Trajectories,
+    Trajectory,
+)
 
 HALF_SIZE = 4.5
 """The least size of type, in points, once a figure is shown at half its width."""
 
 NAMES = ("Q", "K", "V", "O", "OV", "Gate", "Up", "Down")
-FACING = {"O": "u", "Down": "u", "OV": "both"}
+SHARED = ("SharedGate", "SharedUp", "SharedDown")
+FACING = {"O": "u", "Down": "u", "SharedDown": "u", "OV": "both"}
 
 
 def drawn(drawing, *args: object) -> Figure:
@@ -64,7 +85,7 @@ def deep_projection(name: str, layers: int) -> ProjectionReport:
 
 
 def value(name: str, i: int, space: str) -> float:
-    return 0.5 + 0.5 * sin(i + NAMES.index(name) + (space == "u"))
+    return 0.5 + 0.5 * sin(i + (*NAMES, *SHARED).index(name) + (space == "u"))
 
 
 def deep_report(layers: int = 80, names: Sequence[str] = NAMES, model: str = "org/deep") -> Report:
@@ -73,6 +94,28 @@ def deep_report(layers: int = 80, names: Sequence[str] = NAMES, model: str = "or
         base,
         model=replace(base.model, id=model, layers=layers),
         projections={name: deep_projection(name, layers) for name in names},
+    )
+
+
+def expert_report(layers: int = 80, count: int = 128, model: str = "org/deep") -> Report:
+    """Routed experts in all layers but the first, shared ones beside them."""
+    report = deep_report(layers, (*NAMES, *SHARED), model)
+    summaries = tuple(
+        ExpertSummary((1.0,) * count, tuple(0.5 + 0.5 * sin(i + j) for j in range(count)), 0.5 + 0.5 * cos(i))
+        for i in range(1, layers)
+    )
+    routed = {
+        name: replace(report.projections[name], experts=(None, *summaries)) for name in ("Gate", "Up", "Down")
+    }
+    return replace(report, projections={**report.projections, **routed})
+
+
+def with_stacks(report: Report, *names: str, cross: bool = False) -> Report:
+    """The same report with its main stack again beside it, under these names."""
+    return replace(
+        report,
+        model=replace(report.model, stack="decoder"),
+        stacks={name: replace(report.main, cross=cross) for name in names},
     )
 
 
@@ -89,6 +132,7 @@ DRAWINGS = {
     "trajectories-v1": (trajectories, "v"),
     "trajectories-u1": (trajectories, "u"),
     "lag": (lag,),
+    "experts": (experts,),
     "spectra": (spectra,),
 }
 
@@ -105,7 +149,8 @@ def names_of(report: Report) -> list[str]:
 
 
 def test_a_report_has_the_figures_it_has_something_to_show_in() -> None:
-    assert names_of(deep_report()) == list(DRAWINGS)
+    assert names_of(expert_report()) == list(DRAWINGS)
+    assert names_of(deep_report()) == [name for name in DRAWINGS if name != "experts"]
     assert names_of(sample_report()) == ["continuity", "heatmap", "lag", "spectra"]
     single = replace(deep_projection("Q", 2), layers=(0,), pairs=(), lag=LayerSpaces((), ()), spectrum=None)
     single = replace(single, trajectory=Trajectories())
@@ -242,6 +287,86 @@ def test_spectra_draw_each_layer_over_its_largest() -> None:
     assert [list(line.get_ydata()) for line in lines] == [[1, 0.5, 1 / (i + 2)] for i in range(3)]
 
 
+def offsets(axes, colour: str | None = None) -> list[tuple[float, float]]:
+    """The dots of a panel, those of one colour, or the hollow ones."""
+    (dots,) = [
+        one
+        for one in axes.collections
+        if isinstance(one, PathCollection)
+        and tuple(one.get_facecolors()[0]) == to_rgba("white" if colour is None else colour)
+    ]
+    return [(float(x), float(y)) for x, y in dots.get_offsets()]
+
+
+def test_few_experts_are_a_dot_each() -> None:
+    report = expert_report(3, 4)
+    figure = drawn(experts, report)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Gate, v1", "Up, v1", "Down, u1"]
+    for axes, name in zip(figure.axes, ("Gate", "Up", "Down"), strict=True):
+        assert offsets(axes, look_of(NAMES)[name][0]) == [
+            (i, 0.5 + 0.5 * sin(i + j)) for i in (1, 2) for j in range(4)
+        ]
+        assert offsets(axes) == [(i, 0.5 + 0.5 * cos(i)) for i in (1, 2)]
+
+
+def test_many_experts_are_a_bar_over_their_quartiles() -> None:
+    """Eleven experts 0, .1, ... 1 in any order: all of it thin, .25 to .75 thick, a dash at .5."""
+    spread_out = ExpertSummary((1.0,) * 11, tuple((j * 7 % 11) / 10 for j in range(11)), 0.25)
+    base = expert_report(3, 4)
+    found = replace(base.projections["Down"], experts=(None, spread_out, None))
+    (axes,) = drawn(experts, replace(base, projections={"Down": found})).axes
+    thin, thick = (bar.patches[0] for bar in axes.containers)
+    assert (thin.get_y(), thin.get_height()) == pytest.approx((0, 1))
+    assert (thick.get_y(), thick.get_height()) == pytest.approx((0.25, 0.5))
+    assert thin.get_x() + thin.get_width() / 2 == thick.get_x() + thick.get_width() / 2 == pytest.approx(1)
+    assert thin.get_width() < thick.get_width() < 1
+    (dashes,) = [one for one in axes.collections if isinstance(one, LineCollection)]
+    assert dashes.get_segments()[0][:, 1] == pytest.approx([0.5, 0.5])
+
+
+def test_experts_that_could_not_be_measured_leave_a_gap() -> None:
+    unknown = ExpertSummary((None, None), (None, None), None)
+    partly = ExpertSummary((1.0, None), (0.5, None), None)
+    base = expert_report(3, 4)
+    found = replace(base.projections["Gate"], experts=(unknown, None, partly))
+    (axes,) = drawn(experts, replace(base, projections={"Gate": found})).axes
+    assert offsets(axes, look_of(NAMES)["Gate"][0]) == [(2, 0.5)]
+    nothing = replace(found, experts=(unknown, None, unknown))
+    assert size_of(draw(replace(base, projections={"Gate": nothing}), EXPERTS))
+
+
+def test_a_further_stack_has_its_own_lines() -> None:
+    report = with_stacks(deep_report(6), "vision")
+    short = {"Q": deep_projection("Q", 4)}
+    report = replace(report, stacks={"vision": replace(report.stacks["vision"], projections=short)})
+    figure = drawn(continuity, report, "vision")
+    assert plotted(figure, 0) == [([0.5, 1.5, 2.5], [value("Q", i, "v") for i in range(3)])]
+    assert figure.texts[-1].get_text() == "org/deep: vision, layer by layer"
+    assert drawn(continuity, report).texts[-1].get_text().startswith("org/deep: decoder, what each layer")
+    names = [one.file for one in illustrations(report) if one.stack]
+    assert names == ["figures/continuity-vision.png"]
+    assert set(names) < files(report.stacks)
+    assert size_of(draw(report, illustrations(report)[-1]))
+
+
+def test_cross_attention_is_not_said_to_read_the_residual_stream() -> None:
+    for cross, said in (
+        (False, "Readers of the residual stream: input space"),
+        (True, "Readers: input space"),
+    ):
+        report = with_stacks(deep_report(6), "cross", cross=cross)
+        assert drawn(continuity, report, "cross").axes[0].get_title(loc="left") == said
+
+
+def test_the_band_is_that_of_the_smallest_space_shown() -> None:
+    base = deep_report(6, names=("Q", "K"))
+    narrow = replace(base.projections["K"], shape=(100, 25), null=Spaces(0.16, 0.08))
+    for projections in ({"Q": base.projections["Q"], "K": narrow}, {"K": narrow, "Q": base.projections["Q"]}):
+        axes = drawn(continuity, replace(base, projections=projections)).axes[0]
+        high = axes.transData.inverted().transform(axes.patches[0].get_window_extent())[1, 1]
+        assert high == pytest.approx(0.16 + 2 * (1 / 25 - 0.16**2) ** 0.5)
+
+
 def test_the_figure_over_models_has_a_panel_a_projection_and_a_line_a_model() -> None:
     audited = entries(2, layers=5)
     figure = drawn(models, audited)
@@ -276,6 +401,7 @@ PAGES = {
     "one projection of a long name": lambda: deep_report(12, names=("Q",), model="MODEL-" * 40),
     "a long name": lambda: deep_report(12, model="organisation-with-a-name/" + "model-" * 30),
     "400 layers": lambda: deep_report(400, names=("Q", "Down")),
+    "many experts": lambda: expert_report(48, 128),
 }
 
 
@@ -283,9 +409,35 @@ PAGES = {
 @pytest.mark.parametrize("page", PAGES)
 def test_all_text_is_on_the_page_and_readable_at_half_size(name: str, page: str) -> None:
     drawing, *args = DRAWINGS[name]
-    figure = drawn(drawing, PAGES[page](), *args)
+    report = PAGES[page]()
+    if name in names_of(report):
+        check_page(drawn(drawing, report, *args))
+    else:
+        assert name == "experts"
+        assert "experts" not in page
+
+
+def check_page(figure: Figure) -> None:
     assert all_on_page(figure)
     assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 2 * HALF_SIZE
+
+
+@pytest.mark.parametrize("names", [("Gate", "Up", "Down"), ("Up", "Down"), ("Down",)])
+@pytest.mark.parametrize(("layers", "count"), [(3, 4), (94, 16)])
+def test_experts_keep_their_text_on_the_page(names: Sequence[str], layers: int, count: int) -> None:
+    report = expert_report(layers, count)
+    report = replace(report, projections={name: report.projections[name] for name in names})
+    figure = drawn(experts, with_stacks(report, "a stack of a name so long that no page has room for it"))
+    check_page(figure)
+    (key,) = [text for text in figure.texts if "grey" in text.get_text()]
+    legend = figure.legends[0].get_window_extent()
+    assert not legend.overlaps(key.get_window_extent())
+    assert legend.y1 < min(axes.xaxis.label.get_window_extent().y0 for axes in figure.axes)
+
+
+def test_further_stacks_keep_their_text_on_the_page() -> None:
+    name = "a stack of a name so long that no page has room for it"
+    check_page(drawn(continuity, with_stacks(expert_report(12, 4), name), name))
 
 
 def test_a_single_layer_has_its_spectra() -> None:
@@ -372,12 +524,12 @@ def size_of(png: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("illustration", ILLUSTRATIONS, ids=lambda one: one.name)
 def test_the_same_report_gives_the_same_png_whatever_the_users_own_style(illustration) -> None:
-    report = deep_report(7)
+    report = expert_report(7)
     png = draw(report, illustration)
     assert b"atplotlib" not in png, "no version that would make tomorrow's file another one"
     width, height = size_of(png)
     assert 800 <= width <= 1800
-    assert 500 <= height <= 1300
+    assert 500 <= height <= 1450
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "figure.dpi": 40, "axes.facecolor": "red"}):
         assert draw(report, illustration) == png
 

@@ -10,11 +10,14 @@ import torch
 from checkpoints import FFN, HIDDEN, KV, llama_config, write_llama
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from sample_mixture import sample_mixture
 
 import audit.output
 from audit.audit import run
 from audit.checkpoint import open_checkpoint
+from audit.errors import OutputError
 from audit.options import AuditOptions
+from audit.output import check_folder, write_again
 from audit.plan import make_plan
 from reports.document import DocumentError, from_json, to_json
 
@@ -137,6 +140,32 @@ def test_a_users_own_figure_in_a_report_is_never_deleted(cli, llama):
     Path("out/figures/mine.png").write_text("mine")
     assert cli(llama, "--out", "out").exit_code == 2
     assert Path("out/figures/mine.png").read_text() == "mine"
+
+
+def test_figures_of_the_reports_own_stacks_are_replaced_and_no_others(tmp_path):
+    """`continuity-encoder.png` is ours as long as audit.json tells of an encoder."""
+    out = tmp_path / "out"
+    write_again(sample_mixture(), Path("nowhere"), out)
+    figures = sorted(os.listdir(out / "figures"))
+    assert [name for name in figures if "-" in name] == [
+        "continuity-cross-attention.png",
+        "continuity-encoder.png",
+    ]
+    assert "experts.png" in figures
+    check_folder(out)
+    (out / "figures/continuity-mine.png").write_text("mine")
+    with pytest.raises(OutputError, match="something other than a report"):
+        check_folder(out)
+
+
+@pytest.mark.parametrize("stacks", ['["encoder"]', '{"encoder": 3}', '[["encoder"]]', "3", "null", "true"])
+def test_stacks_that_are_none_make_nothing_ours(stacks, tmp_path):
+    out = tmp_path / "out"
+    (out / "figures").mkdir(parents=True)
+    (out / "figures/mine.png").write_text("mine")
+    (out / "audit.json").write_text(f'{{"schema": "gcont-audit/1", "stacks": {stacks}}}')
+    with pytest.raises(OutputError, match="something other than a report"):
+        check_folder(out)
 
 
 def test_the_model_itself_is_not_overwritten(cli, llama):

@@ -134,14 +134,14 @@ def test_the_words_say_what_was_planted(report: Report) -> None:
     assert strength(found["Q"], "v") is Strength.STRONG
     assert strength(found["V"], "v") is Strength.NONE
     assert strength(found["O"], "u") is Strength.STRONG
-    text = " ".join(sentences(report))
+    text = " ".join(sentences(report.main))
     assert "Continuous in input space (v1): Q 0.96, K 0.96, Gate 0.82, Up 0.9" in text
     assert "Down in u1" in text
     assert "V low" in text
 
 
 def test_the_words_tell_the_path_from_the_constant_direction(report: Report) -> None:
-    words = {sentence.split(":")[0]: sentence for sentence in character(report)}
+    words = {sentence.split(":")[0]: sentence for sentence in character(report.main)}
     assert "u1 of O" in words["One direction kept throughout"]
     assert "v1 of Q" in words["Turning step by step, to another direction within half the depth"]
     assert "v1 of Gate" in words["Kept in stretches, with a break between some layers"]

@@ -6,7 +6,7 @@ from math import cos
 import pytest
 from sample_report import pair, projection, sample_report
 
-from reports.model import LayerSpaces, ProjectionReport, Report, Spaces, TopCoordinates
+from reports.model import LayerSpaces, ProjectionReport, Spaces, Stack, TopCoordinates
 from reports.reading import INTRODUCTION, LIMITS, TERMS, Course, character, course
 
 LAYERS = 9
@@ -28,8 +28,8 @@ def found(
     )
 
 
-def report(**projections: ProjectionReport) -> Report:
-    return replace(sample_report(), projections=projections)
+def report(**projections: ProjectionReport) -> Stack:
+    return replace(sample_report(), projections=projections).main
 
 
 FALLING = tuple(cos(0.15 * k) for k in range(1, LAYERS))

@@ -1,5 +1,6 @@
 """`render` writes a report again from its JSON alone, the same to the byte, and refuses what is no report."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -9,11 +10,14 @@ import pytest
 from checkpoints import write_llama
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
+from sample_mixture import sample_mixture
 from sample_report import sample_report
 
 from reports.document import DocumentError, from_json, to_json
 from reports.figures import draw, illustrations
 from reports.markdown import to_markdown
+from reports.terminal import to_terminal
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
@@ -106,13 +110,14 @@ def test_bytes_that_are_no_text_are_no_report(cli):
 # A report that contradicts itself
 
 WHOLE: dict[str, Any] = json.loads(to_json(sample_report()))
+MIXTURE: dict[str, Any] = json.loads(to_json(sample_mixture()))
 
 
 FAR_PATH = {"points": [[9.0, 0.0, 0.0], None, None], "shares": [1.0, 0.0, 0.0]}
 
 
-def changed(path: str, new: object) -> str:
-    value = json.loads(json.dumps(WHOLE))
+def changed(path: str, new: object, whole: dict[str, Any] = WHOLE) -> str:
+    value = json.loads(json.dumps(whole))
     *parents, last = path.split(".")
     place = value
     for key in parents:
@@ -168,21 +173,32 @@ ODD = st.sampled_from(
 )
 
 
+Place = tuple[dict[str, Any], str]
+
+PLACES: list[Place] = [(whole, leaf) for whole in (WHOLE, MIXTURE) for leaf in leaves(whole)]
+
+
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(leaves(WHOLE)), new=ODD)
-def test_any_value_in_any_place_is_refused_or_rendered(path: str, new: object) -> None:
+@given(place=st.sampled_from(PLACES), new=ODD)
+def test_any_value_in_any_place_is_refused_or_rendered(place: Place, new: object) -> None:
+    whole, path = place
     try:
-        report = from_json(changed(path, new))
+        report = from_json(changed(path, new, whole))
     except DocumentError:
         return
     assert to_markdown(report).endswith("\n")
+    Console(width=80, file=io.StringIO()).print(to_terminal(report))
+
+
+DRAWN = [(whole, leaf) for whole, leaf in PLACES if leaf.startswith(("projections", "stacks"))]
 
 
 @settings(max_examples=25)
-@given(path=st.sampled_from([leaf for leaf in leaves(WHOLE) if leaf.startswith("projections")]), new=ODD)
-def test_any_value_that_is_a_report_can_be_drawn(path: str, new: object) -> None:
+@given(place=st.sampled_from(DRAWN), new=ODD)
+def test_any_value_that_is_a_report_can_be_drawn(place: Place, new: object) -> None:
+    whole, path = place
     try:
-        report = from_json(changed(path, new))
+        report = from_json(changed(path, new, whole))
     except DocumentError:
         return
     for illustration in illustrations(report):

@@ -92,6 +92,10 @@ WA: Σ wᵢ |⟨vᵢ, vᵢ'⟩| with wᵢ = σᵢ² / Σ σ² of the earlier lay
 | **Q** | continuity v1 | 0.70 | 0.750 | +0.050 |
 | **O** | EVR u1 | 0.76 | – | – |
 
+## What is not measured
+
+- Q, V, O: layer 2: NaN
+
 ## How to read this
 
 A transformer's layers share one list of numbers per token, the residual stream: each layer reads it and adds to it. A weight matrix W has an input direction that it amplifies most, v1, and an output direction that this becomes, u1: W v1 = σ1 u1. This report asks whether those directions are kept from layer to layer. arXiv:2605.04971 found that what reads the stream (Q, K, Gate, Up) keeps its input direction, what writes to it (O, Down) its output direction, and V neither; and that residual connections, together with nonlinearities that break rotational symmetry, bring this about.
@@ -130,7 +134,7 @@ What the numbers do not mean:
 | size | 3 layers, hidden size 100 |
 | stored as | BF16, computed in float32 on CPU (2 threads) |
 | settings | weights raw, exact path, whole spectrum, layers 0:3, only Q, V, O |
-| tensors | 9 audited, ignored: 4 biases, 6 norms and scales, 1 unknown |
+| tensors | 9 audited, 1 unknown, 10 ignored: 6 norms and scales, 4 biases |
 | work | 16.1 GB read in 1 min 5 s, 1.5 GB peak memory |
 | tool | gcont-audit 0.1.0, torch 2.13.0, Python 3.11.7 |
 | started | 2026-11-23T08:00:00+00:00 |
@@ -203,12 +207,16 @@ Beside what is published: a paper
  Q  continuity v1       0.70  0.750      +0.050
  O         EVR u1       0.76      –           –
 
+What is not measured
+
+ Q, V, O: layer 2: NaN
+
  model      org/na*me?[2J at abc123
  family     llama (model_type llama)
  size       3 layers, hidden size 100
  stored as  BF16, computed in float32 on CPU (2 threads)
  settings   weights raw, exact path, whole spectrum, layers 0:3, only Q, V, O
- tensors    9 audited, ignored: 4 biases, 6 norms and scales, 1 unknown
+ tensors    9 audited, 1 unknown, 10 ignored: 6 norms and scales, 4 biases
  work       16.1 GB read in 1 min 5 s, 1.5 GB peak memory
  tool       gcont-audit 0.1.0, torch 2.13.0, Python 3.11.7
  started    2026-11-23T08:00:00+00:00
@@ -318,6 +326,6 @@ def test_strength_is_read_from_the_null_upwards(value: float, expected: Strength
 
 def test_a_report_without_pairs_says_so() -> None:
     lonely = projection("v", (), None, None)  # type: ignore[arg-type]
-    assert sentences(replace(sample_report(), projections={"Q": lonely}))[0].startswith(
+    assert sentences(replace(sample_report(), projections={"Q": lonely}).main)[0].startswith(
         "No projection has two layers"
     )

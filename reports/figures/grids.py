@@ -10,7 +10,18 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from reports.figures.style import DEPTH, GREY, INK, Margins, depth_bar, lay_out, layers_of, title
+from reports.figures.style import (
+    DEPTH,
+    GREY,
+    INK,
+    Margins,
+    depth_bar,
+    lay_out,
+    layers_of,
+    of_stack,
+    room_for,
+    title,
+)
 from reports.model import SPACES, ProjectionReport, Report, Space
 
 COLUMNS = 4
@@ -24,10 +35,11 @@ LOWEST = 1e-3
 
 def heatmap(figure: Figure, report: Report) -> None:
     """|cos| of every adjacent pair: projections down, layers across, one panel a space."""
-    names, layers = list(report.projections), layers_of(report)
-    height = 0.4 * len(names) + 1.5
-    lay_out(figure, 11, height, Margins(0.7, 0.9, bottom=0.6, top=0.8, across=0.18))
-    title(figure, report.model, "|cos| of adjacent layers in both spaces")
+    names, layers = list(report.projections), layers_of(report.projections)
+    height, room = 0.4 * len(names) + 1.5, room_for(names)
+    side = (11 - 0.9 - 2 * room) / 2
+    lay_out(figure, 11, height, Margins(room, 0.9, bottom=0.6, top=0.8, across=room / side))
+    title(figure, report.model, of_stack(report, None, "|cos| of adjacent layers in both spaces"))
     for axes, space in zip(figure.subplots(1, 2, sharey=True), SPACES, strict=True):
         axes.set_title(f"{space}1, {SPACES[space]} space")
         for row, name in enumerate(names):
@@ -68,8 +80,8 @@ def spectra(figure: Figure, report: Report) -> None:
     rows, columns = ceil(len(shown) / COLUMNS), min(COLUMNS, len(shown))
     margins = Margins(0.9, 0.2, bottom=1.35, top=0.8, across=0.12, down=0.4)
     lay_out(figure, max(2.75 * columns, 6.0), 2.3 * rows + 1.6, margins)
-    title(figure, report.model, "singular values over the largest")
-    layers = layers_of(report)
+    title(figure, report.model, of_stack(report, None, "singular values over the largest"))
+    layers = layers_of(report.projections)
     for place, (name, found) in enumerate(shown.items()):
         axes = figure.add_subplot(rows, columns, place + 1)
         axes.set_title(name, fontweight="bold")

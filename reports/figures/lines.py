@@ -9,11 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.style import GREY, Margins, lay_out, layers_of, look_of, marker_size, title
-from reports.model import SPACES, ProjectionReport, Report, Space
-from reports.view import null_deviation
+from reports.figures.style import (
+    GREY,
+    Margins,
+    band,
+    dashes_of,
+    key,
+    lay_out,
+    layers_of,
+    look_of,
+    marker_size,
+    of_stack,
+    room_for,
+    title,
+)
+from reports.model import SPACES, ProjectionReport, Report, Space, Stack
 
-BAND = "#DDDDDD"
+PANEL_GAP = 0.65
+"""Inches between two panels beside the names at the lines' ends."""
+
+LEADER = 0.15
+"""Inches from a panel to those names."""
 
 LABEL_GAP = 0.055
 """Share of the axis's height that two labels need between them."""
@@ -29,33 +45,33 @@ class Line:
     hollow: tuple[bool, ...]
 
 
-def continuity(figure: Figure, report: Report) -> None:
-    """|cos| of adjacent layers in the facing spaces, with the band of random directions."""
-    panels = {space: list(_continuity_lines(report, space)) for space in SPACES}
-    layers = layers_of(report)
-    for axes, (space, lines) in _panels(figure, panels):
-        _band(axes, report, space, [line.name for line in lines])
+def continuity(figure: Figure, report: Report, stack: str | None = None) -> None:
+    """|cos| of adjacent layers of a stack in the facing spaces, with the band of random directions."""
+    shown = report.every_stack[stack]
+    panels = {space: list(_continuity_lines(shown, space)) for space in SPACES}
+    layers = layers_of(shown.projections)
+    for axes, (space, lines) in _panels(figure, panels, shown):
         axes.set_xlim(layers.vmin, layers.vmax)
-        _draw(axes, lines, report)
+        _draw(axes, lines, shown)
         axes.set_xlabel("layer")
         axes.set_ylabel(f"|cos| of {space}1, adjacent layers")
-    title(figure, report.model, "what each layer keeps of the one before")
+    words = "what each layer keeps of the one before" if stack is None else "layer by layer"
+    title(figure, report.model, of_stack(report, stack, words))
 
 
 def lag(figure: Figure, report: Report) -> None:
     """Mean |cos| over the distance between two layers, in the facing spaces."""
-    panels = {space: list(_lag_lines(report, space)) for space in SPACES}
-    for axes, (space, lines) in _panels(figure, panels):
-        _band(axes, report, space, [line.name for line in lines])
+    panels = {space: list(_lag_lines(report.main, space)) for space in SPACES}
+    for axes, (space, lines) in _panels(figure, panels, report.main):
         axes.set_xlim(1, max(2, *(line.x[-1] for line in lines)))
-        _draw(axes, lines, report)
+        _draw(axes, lines, report.main)
         axes.set_xlabel("layers apart")
         axes.set_ylabel(f"mean |cos| of {space}1")
-    title(figure, report.model, "does the direction turn, or stay?")
+    title(figure, report.model, of_stack(report, None, "does the direction turn, or stay?"))
 
 
-def _continuity_lines(report: Report, space: Space) -> Iterator[Line]:
-    for name, found in _facing(report, space):
+def _continuity_lines(stack: Stack, space: Space) -> Iterator[Line]:
+    for name, found in _facing(stack, space):
         values = [getattr(pair, f"{space}1") for pair in found.pairs]
         if any(value is not None for value in values):
             yield Line(
@@ -66,8 +82,8 @@ def _continuity_lines(report: Report, space: Space) -> Iterator[Line]:
             )
 
 
-def _lag_lines(report: Report, space: Space) -> Iterator[Line]:
-    for name, found in _facing(report, space):
+def _lag_lines(stack: Stack, space: Space) -> Iterator[Line]:
+    for name, found in _facing(stack, space):
         profile = getattr(found.lag, space)
         if any(value is not None for value in profile):
             yield Line(
@@ -78,50 +94,43 @@ def _lag_lines(report: Report, space: Space) -> Iterator[Line]:
             )
 
 
-def _facing(report: Report, space: Space) -> Iterator[tuple[str, ProjectionReport]]:
-    return ((name, found) for name, found in report.projections.items() if space in found.faced)
+def _facing(stack: Stack, space: Space) -> Iterator[tuple[str, ProjectionReport]]:
+    return ((name, found) for name, found in stack.projections.items() if space in found.faced)
 
 
 def _panels(
-    figure: Figure, panels: dict[Space, list[Line]]
+    figure: Figure, panels: dict[Space, list[Line]], stack: Stack
 ) -> Iterator[tuple[Axes, tuple[Space, list[Line]]]]:
     shown = {space: lines for space, lines in panels.items() if lines}
-    lay_out(figure, 11 if len(shown) == 2 else 6.5, 4.6, Margins(0.7, 0.8, bottom=0.6, top=0.8, across=0.34))
-    _key(figure)
+    room = LEADER + room_for(line.name for lines in shown.values() for line in lines)
+    wide, gap = (11.0, PANEL_GAP + room) if len(shown) == 2 else (6.5, 0.0)
+    side = (wide - 0.7 - room - gap) / len(shown)
+    margins = Margins(0.7, room, bottom=0.6, top=0.8, across=gap / side)
+    lay_out(figure, wide, 4.6, margins)
+    key(figure, " grey: random directions ")
     grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)
-    roles: dict[Space, str] = {"v": "Readers of the residual stream", "u": "Writers to the residual stream"}
     for axes, (space, lines) in zip(grid[0], shown.items(), strict=True):
-        axes.set_title(f"{roles[space]}: {SPACES[space]} space")
+        axes.set_title(f"{_role(stack, space)}: {SPACES[space]} space")
         axes.set_ylim(-0.015, 1.03)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelleft=True)
+        band(axes, [stack.projections[line.name] for line in lines], space)
         yield axes, (space, lines)
 
 
-def _band(axes: Axes, report: Report, space: Space, names: Sequence[str]) -> None:
-    """Where 95 of 100 pairs of random directions fall; all facing spaces have the stream's dimension."""
-    found = report.projections[names[0]]
-    null = getattr(found.null, space)
-    if null is not None:
-        high = min(1.0, null + 2 * null_deviation(null, found.dimension(space)))
-        axes.axhspan(0, high, color=BAND, zorder=0, lw=0)
+def _role(stack: Stack, space: Space) -> str:
+    """Whom a panel shows; of cross-attention, K and V read another stack."""
+    if stack.cross and space == "v":
+        return "Readers"
+    return "Readers of the residual stream" if space == "v" else "Writers to the residual stream"
 
 
-def _key(figure: Figure) -> None:
-    """What the band is, at the bottom right: inside a panel it would lie in some line's way."""
-    width, height = figure.get_size_inches()
-    figure.text(
-        1 - 0.1 / width, 0.1 / height, " grey: random directions ", fontsize=10, ha="right", va="bottom",
-        bbox={"facecolor": BAND, "edgecolor": "none", "pad": 2},
-    )  # fmt: skip
-
-
-def _draw(axes: Axes, lines: Sequence[Line], report: Report) -> None:
-    looks = look_of(tuple(report.projections))
+def _draw(axes: Axes, lines: Sequence[Line], stack: Stack) -> None:
+    looks = look_of(tuple(stack.projections))
     for line in lines:
         colour, marker = looks[line.name]
-        dashed = report.projections[line.name].facing == "both"
-        axes.plot(line.x, line.y, color=colour, ls="--" if dashed else "-", zorder=3)
+        dashes = dashes_of(line.name, stack.projections[line.name])
+        axes.plot(line.x, line.y, color=colour, ls=dashes, zorder=3)
         if size := marker_size(len(line.x)):
             faces = ["white" if hollow else colour for hollow in line.hollow]
             axes.scatter(

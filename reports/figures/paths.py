@@ -9,7 +9,18 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from reports.figures.style import DEPTH, GREY, INK, Margins, depth_bar, lay_out, layers_of, marker_size, title
+from reports.figures.style import (
+    DEPTH,
+    GREY,
+    INK,
+    Margins,
+    depth_bar,
+    lay_out,
+    layers_of,
+    marker_size,
+    of_stack,
+    title,
+)
 from reports.model import SPACES, ProjectionReport, Report, Space, Trajectory
 from reports.view import number
 
@@ -29,9 +40,10 @@ def trajectories(figure: Figure, report: Report, space: Space) -> None:
     }
     rows, columns = ceil(len(shown) / COLUMNS), min(COLUMNS, len(shown))
     lay_out(figure, max(PANEL * columns, 6.0), PANEL * rows + 1.3, Margins(0, 0, bottom=0.8, top=0.5))
-    title(figure, report.model, f"the path of {space}1 through depth, {SPACES[space]} space")
+    words = f"the path of {space}1 through depth, {SPACES[space]} space"
+    title(figure, report.model, of_stack(report, None, words))
     reach = max(_reach(path) for _, path in shown.values())
-    layers = layers_of(report)
+    layers = layers_of(report.projections)
     for place, (name, (found, path)) in enumerate(shown.items(), start=1):
         axes = figure.add_subplot(rows, columns, place, projection="3d")
         _heading(axes, name, found, space)

@@ -5,27 +5,35 @@ The eight hues are those of Okabe and Ito (2008), with a brown in place of their
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
 import matplotlib.style
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.model import ModelInfo, Report
-from reports.view import printable, short_name
+from reports.model import ModelInfo, ProjectionReport, Report, Space
+from reports.view import name_of, null_deviation, printable, short_name
 
 DPI = 150
 
 LETTERS_PER_INCH = 7.8
 """Of a heading, counted with room for wide ones."""
 
+LONGEST_NAME = 12
+"""Letters of a projection's name that there is room for."""
+
+STACK_LETTERS = 20
+"""Of a stack's name in a heading."""
+
 BLUE, SKY, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#D55E00", "#009E73"
 ORANGE, PURPLE, BROWN, INK, GREY = "#E69F00", "#CC79A7", "#7A3E00", "#222222", "#8A8A8A"
+BAND = "#DDDDDD"
 HUES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, BROWN, INK)
 MARKERS = "osD^vPX*"
 
@@ -38,6 +46,9 @@ _OWN = {
     "Gate": (ORANGE, "^"),
     "Up": (PURPLE, "v"),
     "Down": (BROWN, "s"),
+    "SharedGate": (ORANGE, "*"),
+    "SharedUp": (PURPLE, "X"),
+    "SharedDown": (BROWN, "P"),
 }
 
 DEPTH = "viridis"
@@ -70,6 +81,14 @@ def look_of(projections: Sequence[str]) -> dict[str, tuple[str, str]]:
     """(colour, marker) of each projection: the same in every figure of every model."""
     others = cycle(zip(HUES, reversed(MARKERS), strict=True))
     return {name: _OWN[name] if name in _OWN else next(others) for name in projections}
+
+
+def dashes_of(name: str, found: ProjectionReport) -> str:
+    """How a line is broken: OV, which faces the residual stream twice, and shared experts, hued as the
+    routed ones."""
+    if found.facing == "both":
+        return "--"
+    return ":" if name.startswith("Shared") else "-"
 
 
 def png(drawing: Callable[[Figure], None]) -> bytes:
@@ -116,10 +135,35 @@ def title(figure: Figure, model: ModelInfo, text: str) -> None:
     heading(figure, f"{shortened(printable(short_name(model)), max(room, 8))}: {text}")
 
 
+def of_stack(report: Report, stack: str | None, text: str) -> str:
+    """A heading's words, with the stack in front where there are several."""
+    return f"{shortened(name_of(report, stack), STACK_LETTERS)}, {text}" if report.stacks else text
+
+
 def heading(figure: Figure, text: str) -> None:
     """A line of words at the top left."""
     left, top = 0.1 / figure.get_figwidth(), 1 - 0.1 / figure.get_figheight()
     figure.text(left, top, text, fontsize=13, fontweight="bold", va="top")
+
+
+def band(axes: Axes, shown: Iterable[ProjectionReport], space: Space) -> None:
+    """Where 95 of 100 pairs of random directions fall, in the smallest of the spaces shown."""
+    ends = [
+        min(1.0, null + 2 * null_deviation(null, found.dimension(space)))
+        for found in shown
+        if (null := getattr(found.null, space)) is not None
+    ]
+    if ends:
+        axes.axhspan(0, max(ends), color=BAND, zorder=0, lw=0)
+
+
+def key(figure: Figure, text: str) -> None:
+    """What the band is, at the bottom right: inside a panel it would lie in some line's way."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        1 - 0.1 / width, 0.1 / height, text, fontsize=10, ha="right", va="bottom",
+        bbox={"facecolor": BAND, "edgecolor": "none", "pad": 2},
+    )  # fmt: skip
 
 
 def marker_size(points: int) -> float | None:
@@ -127,9 +171,14 @@ def marker_size(points: int) -> float | None:
     return 22 if points <= 40 else 9 if points <= 120 else None
 
 
-def layers_of(report: Report) -> Normalize:
+def room_for(names: Iterable[str]) -> float:
+    """Inches that the longest of these names needs in bold, and a little air; a very long one is cut off."""
+    return 0.25 + 0.12 * min(max(map(len, names), default=0), LONGEST_NAME)
+
+
+def layers_of(projections: Mapping[str, ProjectionReport]) -> Normalize:
     """The scale of layer numbers, for DEPTH."""
-    numbers = [layer for found in report.projections.values() for layer in found.layers]
+    numbers = [layer for found in projections.values() for layer in found.layers]
     return Normalize(min(numbers), max(numbers))
 
 
