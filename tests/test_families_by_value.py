@@ -5,7 +5,7 @@ Of the families that timm's names tell, test_timm_vit.py shows the same.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -14,26 +14,23 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from forward_pass import Computed, Key, Matrices, composites, compute, random_stream, recover, watch
+from affine import recover
+from extraction import COMPUTED_ERROR, differing, extracted, plan_of
+from forward_pass import Computed, composites, compute
+from layer_pass import random_stream, watch
 from safetensors.torch import load_file, save_file
+from tiny_decoders import DECODER_TINY
 from tiny_models import TIMM, TINY, VOCABULARY, gemma3_with_vision
 
-from audit.checkpoint import TensorReader, open_checkpoint
+from audit.checkpoint import open_checkpoint
 from audit.errors import ConfigError
-from audit.options import AuditOptions
-from audit.plan import AuditPlan, make_plan, planned_reads
-from audit.projections import LayerMaps
 from registry import STORED, Projection, families
 
 Q, K, V = Projection.Q, Projection.K, Projection.V
 O, OV = Projection.O, Projection.OV  # noqa: E741 - the field's own name
 GATE, UP, DOWN = Projection.GATE, Projection.UP, Projection.DOWN
 
-STORED_ERROR = 1e-9
-"""Far below the float32 spacing of a typical weight (7e-9): what is stored is taken over to the bit."""
-
-COMPUTED_ERROR = 1e-5
-"""Gains multiplied in and heads summed in float32, a norm's epsilon left out; weights are around 0.1."""
+MODELS = TINY | DECODER_TINY
 
 WEIGHTS = "model.safetensors"
 
@@ -54,57 +51,15 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Saved]:
     def save(name: str) -> Saved:
         if name not in made:
             folder = tmp_path_factory.mktemp("model")
-            model = TINY[name].build()
+            model = MODELS[name].build()
             model.save_pretrained(folder)
-            made[name] = Saved(folder, compute(TINY[name], model))
+            made[name] = Saved(folder, compute(MODELS[name], model))
         return made[name]
 
     return save
 
 
-def plan_of(folder: Path, *, fold_norm: bool = False, family_file: Path | None = None) -> AuditPlan:
-    return make_plan(open_checkpoint(str(folder)), AuditOptions(fold_norm=fold_norm, family_file=family_file))
-
-
-def extracted(plan: AuditPlan) -> Matrices:
-    """What the audit would measure, written out as matrices."""
-    return dict(_take(plan))
-
-
-def _take(plan: AuditPlan) -> Iterator[tuple[Key, torch.Tensor]]:
-    fold_norm = plan.options.fold_norm
-    with TensorReader(plan.checkpoint, planned_reads(plan.visits, fold_norm)) as reader:
-        for visit in plan.visits:
-            maps = LayerMaps(visit.layer, visit.projections, plan.layout.heads, fold_norm, reader.read)
-            for projection in visit.projections:
-                found = maps.take(projection)
-                yield (
-                    (projection, visit.layer.index),
-                    found.matmul(torch.eye(found.shape[1], dtype=found.dtype)).T,
-                )
-
-
-def differing(expected: Matrices, found: Matrices, tolerance: float | None = None) -> set[Projection]:
-    """The projections of which a layer is missing, or too many, or has another shape or other values."""
-    return {
-        key[0]
-        for key in expected.keys() | found.keys()
-        if not (key in expected and key in found and _same(key[0], expected[key], found[key], tolerance))
-    }
-
-
-def _same(projection: Projection, one: torch.Tensor, other: torch.Tensor, tolerance: float | None) -> bool:
-    if tolerance is None:
-        tolerance = COMPUTED_ERROR if projection is OV else STORED_ERROR
-    return one.shape == other.shape and bool((one.double() - other.double()).abs().max() <= tolerance)
-
-
 # -------------------------------------------------------------------------------------- as transformers saves
-
-
-def test_every_model_type_of_the_registry_is_built_here() -> None:
-    declared = {model_type for family in families() for model_type in family.model_types}
-    assert {tiny.config().model_type for tiny in TINY.values()} == declared
 
 
 def test_every_family_of_timms_is_built_there() -> None:
@@ -114,7 +69,7 @@ def test_every_family_of_timms_is_built_there() -> None:
     assert set().union(*claims.values()) == {family.name for family in families() if family.architectures}
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", MODELS)
 def test_each_projection_is_what_the_forward_pass_multiplies_with(
     name: str, saved: Callable[[str], Saved]
 ) -> None:
@@ -122,10 +77,10 @@ def test_each_projection_is_what_the_forward_pass_multiplies_with(
     assert differing(saved(name).computed.stored, extracted(plan)) == set()
     assert plan.coverage.unknown == ()
     assert plan.findings == ()
-    assert [layer.index for layer in plan.layers] == list(range(len(plan.layers)))
+    assert [layer.index for layer in plan.main.layers] == list(range(len(plan.main.layers)))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", MODELS)
 def test_folding_gives_what_readers_do_to_the_stream_before_the_norms_gain(
     name: str, saved: Callable[[str], Saved]
 ) -> None:
@@ -135,11 +90,11 @@ def test_folding_gives_what_readers_do_to_the_stream_before_the_norms_gain(
     assert plan.findings == ()
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_base_model_saved_without_its_head_holds_the_same(
     name: str, saved: Callable[[str], Saved], tmp_path: Path
 ) -> None:
-    TINY[name].build().base_model.save_pretrained(tmp_path / "base")
+    MODELS[name].build().base_model.save_pretrained(tmp_path / "base")
     plan = plan_of(tmp_path / "base")
     assert differing(saved(name).computed.stored, extracted(plan)) == set()
     assert plan.coverage.unknown == ()
@@ -149,7 +104,7 @@ def test_a_base_model_saved_without_its_head_holds_the_same(
     ("name", "prefix"), [("llama", "model."), ("gpt2", "transformer."), ("bert", "bert.")]
 )
 def test_a_base_models_tensors_have_no_prefix(name: str, prefix: str, tmp_path: Path) -> None:
-    model = TINY[name].build()
+    model = MODELS[name].build()
     model.save_pretrained(tmp_path / "whole")
     model.base_model.save_pretrained(tmp_path / "base")
     whole, base = (open_checkpoint(str(tmp_path / part)).tensors for part in ("whole", "base"))
@@ -169,14 +124,14 @@ HEADS = (
     [
         (head, name)
         for head in HEADS
-        for name, tiny in TINY.items()
+        for name, tiny in MODELS.items()
         if type(tiny.config()) in head._model_mapping
     ],
 )
 def test_another_head_in_the_language_models_place_leaves_nothing_unknown(
     head: Any, name: str, saved: Callable[[str], Saved], tmp_path: Path
 ) -> None:
-    head.from_config(TINY[name].config()).save_pretrained(tmp_path / "it")
+    head.from_config(MODELS[name].config()).save_pretrained(tmp_path / "it")
     plan = plan_of(tmp_path / "it")
     assert plan.coverage.unknown == ()
     assert plan.findings == ()
@@ -185,7 +140,7 @@ def test_another_head_in_the_language_models_place_leaves_nothing_unknown(
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "falcon 40B", "gemma3"])
 def test_shards_with_an_index_hold_the_same(name: str, saved: Callable[[str], Saved], tmp_path: Path) -> None:
-    TINY[name].build().save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    MODELS[name].build().save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     plan = plan_of(tmp_path / "shards")
     assert (tmp_path / "shards" / f"{WEIGHTS}.index.json").is_file()
     assert len(plan.checkpoint.files) > 3
@@ -198,7 +153,7 @@ def test_shards_with_an_index_hold_the_same(name: str, saved: Callable[[str], Sa
 def test_every_dtype_is_read_exactly(
     name: str, dtype: torch.dtype, saved: Callable[[str], Saved], tmp_path: Path
 ) -> None:
-    TINY[name].build().to(dtype).save_pretrained(tmp_path / "rounded")
+    MODELS[name].build().to(dtype).save_pretrained(tmp_path / "rounded")
     plan = plan_of(tmp_path / "rounded")
     found, whole = extracted(plan), extracted(plan_of(saved(name).folder))
     assert plan.stored_dtypes == ({"float16": "F16", "bfloat16": "BF16", "float64": "F64"}[str(dtype)[6:]],)
@@ -247,6 +202,19 @@ BUFFERS = {
         "gpt_neox.layers.0.attention.masked_bias": torch.tensor(-1e9),
         "gpt_neox.layers.0.attention.rotary_emb.inv_freq": torch.rand(1),
     },
+    "gptj": {
+        "transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16, dtype=torch.bool),
+        "transformer.h.0.attn.masked_bias": torch.tensor(-1e9),
+    },
+    "codegen": {"transformer.h.0.attn.causal_mask": torch.ones(1, 1, 16, 16, dtype=torch.bool)},
+    "gpt_neo": {
+        "transformer.h.0.attn.attention.bias": torch.ones(1, 1, 16, 16, dtype=torch.bool),
+        "transformer.h.0.attn.attention.masked_bias": torch.tensor(-1e9),
+    },
+    "gpt_bigcode": {"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16, dtype=torch.bool)},
+    "openai-gpt": {"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16)},
+    "imagegpt": {"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16, dtype=torch.bool)},
+    "xglm": {"model.embed_positions.weights": torch.rand(18, 24)},
     "bert": {"bert.embeddings.position_ids": torch.arange(16).expand(1, -1).contiguous()},
     "roberta": {"roberta.embeddings.position_ids": torch.arange(16).expand(1, -1).contiguous()},
 }
@@ -338,7 +306,7 @@ def without_heads(config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", DEFAULT_HEADS)
 def test_heads_that_a_config_leaves_out_are_the_models_defaults(name: str, tmp_path: Path) -> None:
-    tiny = replace(TINY[name], config=DEFAULT_HEADS[name])
+    tiny = replace(MODELS[name], config=DEFAULT_HEADS[name])
     model = tiny.build()
     model.save_pretrained(tmp_path / "whole")
     plan = plan_of(configured(tmp_path / "whole", tmp_path / "short", without_heads))
@@ -375,6 +343,7 @@ READERS = {Q, K, V, OV, UP}
 WIDER_HEADS = (
     "[config]\nheads = [{value = 3}]\nkv_heads = [{value = 1}]\nhead_dim = [{value = 16}]\n\n[ignore]"
 )
+BLOCKS = (('repeat = "heads"', 'repeat = "once"'),)
 NORM_IN_FRONT = '[norms.ffn]\nweight = ["post_feedforward_layernorm.weight"]\nkind = "rms"\n\n[projections]'
 
 CONTROLS = {
@@ -441,6 +410,80 @@ CONTROLS = {
     "falcon RW: one norm for both blocks": Control(
         "falcon RW", "falcon", (('"post_attention_layernorm.weight", ', ""),), {UP}, fold_norm=True
     ),
+    "codegen: Q, K, V as they stand elsewhere": Control(
+        "codegen", "codegen", (('["Q", "V", "K"]', FUSED),), {K, V, OV}
+    ),
+    "codegen: one block": Control("codegen", "codegen", (("repeat = 4\n", ""),), {Q, K, V, OV}),
+    "codegen: heads interleaved": Control(
+        "codegen", "codegen", (("repeat = 4", 'repeat = "heads"'),), {Q, K, V, OV}
+    ),
+    "bloom: heads not interleaved": Control("bloom", "bloom", BLOCKS, {Q, K, V, OV}),
+    "bloom: K and V swapped": Control("bloom", "bloom", VALUES_FIRST, {K, V, OV}),
+    "persimmon: heads not interleaved": Control("persimmon", "persimmon", BLOCKS, {Q, K, V, OV}),
+    "gpt_neox_japanese: heads not interleaved": Control(
+        "gpt_neox_japanese", "gpt_neox", BLOCKS, {Q, K, V, OV}
+    ),
+    "gpt_bigcode: K and V swapped": Control("gpt_bigcode", "gpt_bigcode", VALUES_FIRST, {K, V, OV}),
+    "gpt_bigcode: heads in blocks though each has its own key": Control(
+        "gpt_bigcode, every head its own key",
+        "gpt_bigcode",
+        (('repeat = "kv_heads"', 'repeat = "once"'),),
+        {Q, K, V, OV},
+    ),
+    "mpt: heads interleaved": Control("mpt", "mpt", ((FUSED, f'{FUSED}\nrepeat = "heads"'),), {Q, K, V, OV}),
+    "openai-gpt: K and V swapped": Control("openai-gpt", "openai_gpt", VALUES_FIRST, {K, V, OV}),
+    "glm: Gate and Up swapped": Control("glm", "glm", (('["Gate", "Up"]', '["Up", "Gate"]'),), {GATE, UP}),
+    "modernbert-decoder: Gate and Up swapped": Control(
+        "modernbert-decoder", "modernbert_decoder", (('["Gate", "Up"]', '["Up", "Gate"]'),), {GATE, UP}
+    ),
+    "cpmant: Gate and Up swapped": Control(
+        "cpmant",
+        "cpmant",
+        (("w_0", "w_x"), ("w_1", "w_0"), ("w_x", "w_1")),
+        {GATE, UP},
+    ),
+    "starcoder2: the mean left in": Control(
+        "starcoder2", "starcoder2", (('kind = "layer"', 'kind = "rms"'),), READERS, fold_norm=True
+    ),
+    "imagegpt: the mean taken off": Control(
+        "imagegpt", "imagegpt", (('kind = "rms"', 'kind = "layer"'),), READERS, fold_norm=True
+    ),
+    "nemotron: the gain taken as w": Control(
+        "nemotron", "nemotron", (('gain = "1+w"', 'gain = "w"'),), READERS, fold_norm=True
+    ),
+    "stablelm: one norm for both blocks": Control(
+        "stablelm", "stablelm", (('"post_attention_layernorm.weight", ', ""),), {GATE, UP}, fold_norm=True
+    ),
+    "stablelm, parallel: no norm in front of the feed-forward block": Control(
+        "stablelm, parallel",
+        "stablelm",
+        ((', "input_layernorm.weight"]', "]"),),
+        {GATE, UP},
+        fold_norm=True,
+    ),
+    "glm4: the norm on attention's output for the feed-forward block": Control(
+        "glm4", "glm", (('"post_attention_', '"post_self_attn_'),), {GATE, UP}, fold_norm=True
+    ),
+    "hyperclovax: the norm on attention's output for the feed-forward block": Control(
+        "hyperclovax",
+        "hyperclovax",
+        (("post_attention_layernorm.weight", "post_norm1.weight"),),
+        {GATE, UP},
+        fold_norm=True,
+    ),
+    "opt 350M: norms in front": Control(
+        "opt 350M", "opt", (('when = "do_layer_norm_before"\n', ""),), READERS, fold_norm=True
+    ),
+    "opt: no norms in front": Control(
+        "opt", "opt", (('"do_layer_norm_before"', '"do_layer_norm_after"'),), READERS, fold_norm=True
+    ),
+    "openai-gpt: a norm in front": Control(
+        "openai-gpt",
+        "openai_gpt",
+        (("[projections]", '[norms.ffn]\nweight = ["ln_2.weight"]\nkind = "layer"\n\n[projections]'),),
+        {UP},
+        fold_norm=True,
+    ),
     "olmo2: a norm in front": Control(
         "olmo2", "olmo2", (("[projections]", NORM_IN_FRONT),), {GATE, UP}, fold_norm=True
     ),
@@ -474,7 +517,7 @@ def test_an_orientation_that_cannot_be_is_refused(saved: Callable[[str], Saved],
 
 @pytest.mark.parametrize("name", ["olmo2", "exaone4"])
 def test_what_is_read_without_a_norm_in_front_is_no_norms_output(name: str) -> None:
-    model = TINY[name].build().double()
+    model = MODELS[name].build().double()
     seen = watch(model, random_stream(model))
     for call in (*seen.attentions, *seen.feed_forwards):
         with pytest.raises(LookupError):
@@ -485,7 +528,7 @@ def test_what_is_read_without_a_norm_in_front_is_no_norms_output(name: str) -> N
 def test_what_an_encoders_attention_reads_is_the_stream_it_writes_to(
     name: str, saved: Callable[[str], Saved]
 ) -> None:
-    model = TINY[name].build().double()
+    model = MODELS[name].build().double()
     seen = watch(model, random_stream(model))
     for layer, (attention, feed) in enumerate(zip(seen.attentions, seen.feed_forwards, strict=True)):
         added = (seen.before_norm(feed.read) - attention.read).flatten(1)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from affine import recover
 from checkpoints import write_checkpoint
-from forward_pass import Matrices, recover
+from forward_pass import Matrices
 from reference import Truth, truth
 from safetensors.torch import load_file
 from test_families_by_value import COMPUTED_ERROR, Control, differing, extracted, plan_of

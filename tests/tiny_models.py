@@ -1,13 +1,15 @@
 """Tiny random models of every model type and, of timm's, of every kind of tensor the registry knows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 import transformers as hf
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from registry import Projection
 
 VOCABULARY = {"vocab_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 LAYERS = {"num_hidden_layers": 3}
@@ -31,7 +33,12 @@ class Tiny:
     """A model to build, and what its source code says of it.
 
     `norm` is the norm whose output attention and the feed-forward block read; `residual_scale` is what
-    a block's output is multiplied with before it joins the residual stream.
+    a block's output is multiplied with before it joins the residual stream, `scales` what a projection's
+    output is. `inputs` makes what the model is called with, of so many tokens, where embeddings alone will
+    not do. `stacks` maps each declared stack to the path of its list of layers in the model, followed by
+    " cross" where it is the cross-attention in them. `silent` are classes (globs) of modules that hold no
+    projections, and give zeros. `rope_pairs` are the last rows of a head of Q and K that are stored in
+    pairs and used in halves.
     """
 
     model: type[hf.PreTrainedModel]
@@ -39,6 +46,11 @@ class Tiny:
     kv_heads: int = 2
     norm: Literal["rms", "layer"] | None = "rms"
     residual_scale: float = 1.0
+    scales: Mapping[Projection, float] = field(default_factory=dict)
+    inputs: Callable[[int], dict[str, Tensor]] | None = None
+    stacks: Mapping[str, str] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+    rope_pairs: int = 0
 
     def build(self) -> hf.PreTrainedModel:
         """The model, every parameter random: gains and biases around 1, matrices around 0."""
@@ -53,7 +65,7 @@ class Tiny:
         return model
 
 
-def _tiny(
+def tiny(
     model: type[hf.PreTrainedModel],
     config: type[hf.PreTrainedConfig],
     sizes: Mapping[str, Any],
@@ -61,13 +73,24 @@ def _tiny(
     kv_heads: int = 2,
     norm: Literal["rms", "layer"] | None = "rms",
     residual_scale: float = 1.0,
+    inputs: Callable[[int], dict[str, Tensor]] | None = None,
+    scales: Mapping[Projection, float] | None = None,
     **settings: Any,
 ) -> Tiny:
-    return Tiny(model, lambda: config(**VOCABULARY, **(sizes | settings)), kv_heads, norm, residual_scale)
+    """A model of these sizes, changed by further settings of its config."""
+    return Tiny(
+        model,
+        lambda: config(**VOCABULARY, **(sizes | settings)),
+        kv_heads,
+        norm,
+        residual_scale,
+        scales or {},
+        inputs,
+    )
 
 
 def _falcon(kv_heads: int, **settings: Any) -> Tiny:
-    return _tiny(hf.FalconForCausalLM, hf.FalconConfig, FALCON, kv_heads=kv_heads, norm="layer", **settings)
+    return tiny(hf.FalconForCausalLM, hf.FalconConfig, FALCON, kv_heads=kv_heads, norm="layer", **settings)
 
 
 def gemma3_with_vision(text: Mapping[str, Any] = DECODER) -> hf.Gemma3Config:
@@ -92,13 +115,13 @@ def _uncapped(*args: Any, softcap: float, **kwargs: Any) -> tuple[Tensor, None]:
 hf.AttentionInterface.register("uncapped", _uncapped)
 
 TINY: Mapping[str, Tiny] = {
-    "llama": _tiny(hf.LlamaForCausalLM, hf.LlamaConfig, DECODER),
-    "llama, biased": _tiny(hf.LlamaForCausalLM, hf.LlamaConfig, DECODER, attention_bias=True, mlp_bias=True),
-    "mistral, 11 layers": _tiny(hf.MistralForCausalLM, hf.MistralConfig, DECODER, num_hidden_layers=11),
-    "qwen2": _tiny(hf.Qwen2ForCausalLM, hf.Qwen2Config, DECODER),
-    "qwen3": _tiny(hf.Qwen3ForCausalLM, hf.Qwen3Config, DECODER),
-    "smollm3": _tiny(hf.SmolLM3ForCausalLM, hf.SmolLM3Config, DECODER, no_rope_layers=[1, 0, 1]),
-    "granite": _tiny(
+    "llama": tiny(hf.LlamaForCausalLM, hf.LlamaConfig, DECODER),
+    "llama, biased": tiny(hf.LlamaForCausalLM, hf.LlamaConfig, DECODER, attention_bias=True, mlp_bias=True),
+    "mistral, 11 layers": tiny(hf.MistralForCausalLM, hf.MistralConfig, DECODER, num_hidden_layers=11),
+    "qwen2": tiny(hf.Qwen2ForCausalLM, hf.Qwen2Config, DECODER),
+    "qwen3": tiny(hf.Qwen3ForCausalLM, hf.Qwen3Config, DECODER),
+    "smollm3": tiny(hf.SmolLM3ForCausalLM, hf.SmolLM3Config, DECODER, no_rope_layers=[1, 0, 1]),
+    "granite": tiny(
         hf.GraniteForCausalLM,
         hf.GraniteConfig,
         DECODER,
@@ -108,27 +131,27 @@ TINY: Mapping[str, Tiny] = {
         attention_multiplier=0.0078125,
         logits_scaling=8.0,
     ),
-    "gemma": _tiny(hf.GemmaForCausalLM, hf.GemmaConfig, DECODER),
-    "gemma2": _tiny(hf.Gemma2ForCausalLM, hf.Gemma2Config, DECODER, attn_implementation="uncapped"),
-    "gemma3_text": _tiny(hf.Gemma3ForCausalLM, hf.Gemma3TextConfig, DECODER, sliding_window_pattern=2),
+    "gemma": tiny(hf.GemmaForCausalLM, hf.GemmaConfig, DECODER),
+    "gemma2": tiny(hf.Gemma2ForCausalLM, hf.Gemma2Config, DECODER, attn_implementation="uncapped"),
+    "gemma3_text": tiny(hf.Gemma3ForCausalLM, hf.Gemma3TextConfig, DECODER, sliding_window_pattern=2),
     "gemma3": Tiny(hf.Gemma3ForConditionalGeneration, gemma3_with_vision),
-    "olmo2": _tiny(hf.Olmo2ForCausalLM, hf.Olmo2Config, DECODER, norm=None),
-    "exaone4": _tiny(hf.Exaone4ForCausalLM, hf.Exaone4Config, DECODER, norm=None, sliding_window_pattern=2),
-    "phi3": _tiny(hf.Phi3ForCausalLM, hf.Phi3Config, DECODER),
-    "gpt2": _tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer"),
-    "gpt2, square": _tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer", n_inner=24),
-    "gpt_neox": _tiny(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer"),
-    "gpt_neox, sequential": _tiny(
+    "olmo2": tiny(hf.Olmo2ForCausalLM, hf.Olmo2Config, DECODER, norm=None),
+    "exaone4": tiny(hf.Exaone4ForCausalLM, hf.Exaone4Config, DECODER, norm=None, sliding_window_pattern=2),
+    "phi3": tiny(hf.Phi3ForCausalLM, hf.Phi3Config, DECODER),
+    "gpt2": tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer"),
+    "gpt2, square": tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer", n_inner=24),
+    "gpt_neox": tiny(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer"),
+    "gpt_neox, sequential": tiny(
         hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer", use_parallel_residual=False
     ),
     "falcon 40B": _falcon(2, new_decoder_architecture=True, num_kv_heads=2),
     "falcon 11B": _falcon(2, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1),
     "falcon 7B": _falcon(1, multi_query=True),
     "falcon RW": _falcon(6, multi_query=False, parallel_attn=False, alibi=True, bias=True),
-    "bert": _tiny(hf.BertForMaskedLM, hf.BertConfig, ENCODER, kv_heads=3, norm=None),
-    "roberta": _tiny(hf.RobertaForMaskedLM, hf.RobertaConfig, ENCODER, kv_heads=3, norm=None),
-    "xlm-roberta": _tiny(hf.XLMRobertaForMaskedLM, hf.XLMRobertaConfig, ENCODER, kv_heads=3, norm=None),
-    "camembert": _tiny(hf.CamembertForMaskedLM, hf.CamembertConfig, ENCODER, kv_heads=3, norm=None),
+    "bert": tiny(hf.BertForMaskedLM, hf.BertConfig, ENCODER, kv_heads=3, norm=None),
+    "roberta": tiny(hf.RobertaForMaskedLM, hf.RobertaConfig, ENCODER, kv_heads=3, norm=None),
+    "xlm-roberta": tiny(hf.XLMRobertaForMaskedLM, hf.XLMRobertaConfig, ENCODER, kv_heads=3, norm=None),
+    "camembert": tiny(hf.CamembertForMaskedLM, hf.CamembertConfig, ENCODER, kv_heads=3, norm=None),
 }
 
 
