@@ -189,7 +189,8 @@ def test_families_are_listed_in_full(cli):
 def test_families_as_json(cli):
     listed = json.loads(cli("families", "--json").stdout)
     assert [one["name"] for one in listed] == [family.name for family in families()]
-    assert set(listed[0]) == {"name", "summary", "model_types", "architectures", "projections", "source"}
+    keys = {"name", "summary", "model_types", "architectures", "projections", "stacks", "parts", "source"}
+    assert set(listed[0]) == keys
 
 
 def test_models_are_listed(cli):

@@ -76,12 +76,9 @@ def test_every_error_ends_the_command_with_its_code(cli, llama, monkeypatch, kin
 # Unknown families
 
 
-@pytest.mark.parametrize(
-    ("name", "said"), [("kwt1", "kwt"), ("rxnmapper-albert", "model_type 'albert' is unknown")]
-)
-def test_a_real_model_of_an_unknown_family(cli, real, name, said):
-    line = failed(cli(real(name), "--out", "out"), 3)
-    assert said in line
+def test_a_real_model_of_an_unknown_family(cli, real):
+    line = failed(cli(real("kwt1"), "--out", "out"), 3)
+    assert "kwt" in line
     assert "--family-file" in line
     assert not Path("out").exists()
 

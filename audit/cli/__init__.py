@@ -10,8 +10,9 @@ from typer.core import TyperGroup
 
 from audit.cli.auditing import audit
 from audit.cli.batching import batch
+from audit.cli.declaring import families
 from audit.cli.demo import demo
-from audit.cli.listings import families, models, schema
+from audit.cli.listings import models, schema
 from audit.cli.planning import plan
 from audit.cli.rendering import render
 

@@ -1,4 +1,4 @@
-"""`families`, `models`, `schema`: what the registry knows, and what a report looks like."""
+"""`models`, `schema`: what the registry knows by name, and what a report looks like."""
 
 import json as json_format
 from typing import Annotated
@@ -8,41 +8,6 @@ import typer
 from audit.cli.talk import Talk, show
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def families(json: AsJson = False) -> None:
-    """The model families the registry can read."""
-    with Talk().errors():
-        from registry import families as known
-
-        if json:
-            typer.echo(
-                json_format.dumps(
-                    [
-                        {
-                            "name": family.name,
-                            "summary": family.summary,
-                            "model_types": family.model_types,
-                            "architectures": family.architectures,
-                            "projections": family.declared,
-                            "source": family.source,
-                        }
-                        for family in known()
-                    ],
-                    indent=1,
-                )
-            )
-            return
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in ("family", "model types", "what it is"):
-            table.add_column(heading)
-        for family in known():
-            told = ", ".join(family.model_types) or "(by `architecture` in config.json)"
-            table.add_row(family.name, told, family.summary)
-        show(table)
 
 
 def models(json: AsJson = False) -> None:
