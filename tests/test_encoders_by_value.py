@@ -3,15 +3,16 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from controls import Control
 from extraction import mismatches, plan_of
 from forward_pass import Computed, compute, compute_stacks
+from reported import report_errors
 from safetensors.torch import load_file, save_file
 from tiny_encoders import TINY
 
@@ -67,6 +68,11 @@ def test_each_projection_is_what_the_forward_pass_multiplies_with(
     assert wrong_in(saved(name), plan) == set()
     assert plan.coverage.unknown == ()
     assert plan.findings == ()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_report_is_what_lapack_gives_for_these_matrices(name: str, saved: Callable[[str], Saved]) -> None:
+    assert report_errors(saved(name).computed, plan_of(saved(name).folder)) == []
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -307,25 +313,6 @@ def test_a_real_albert_has_one_layer_and_no_neighbours(
 
 
 # ------------------------------------------------------------------------------------------ negative controls
-
-
-@dataclass(frozen=True)
-class Control:
-    """A family declared wrongly: the edits that make it so, and what must come out wrong, by stack."""
-
-    model: str
-    family: str
-    edits: tuple[tuple[str, str], ...]
-    wrong: set[tuple[str, Projection]]
-    fold_norm: bool = False
-
-    def write(self, path: Path) -> Path:
-        text = (resources.files("registry") / "families" / f"{self.family}.toml").read_text()
-        for old, new in self.edits:
-            assert old in text
-            text = text.replace(old, new)
-        path.write_text(text)
-        return path
 
 
 def swapped(one: str, other: str) -> tuple[tuple[str, str], ...]:

@@ -4,15 +4,16 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from controls import Control
 from extraction import extracted, mismatches, plan_of
 from forward_pass import Computed, compute
+from reported import report_errors
 from safetensors.torch import load_file, save_file
 from tiny_experts import EXPERT_TINY, LATENT, SQUARE
 from torch import Tensor
@@ -102,6 +103,11 @@ def test_each_projection_is_what_the_forward_pass_multiplies_with(
 ) -> None:
     plan = assert_holds(saved(name).folder, saved(name).computed)
     assert [layer.index for layer in plan.main.layers] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", EXPERT_TINY)
+def test_the_report_is_what_lapack_gives_for_these_matrices(name: str, saved: Callable[[str], Saved]) -> None:
+    assert report_errors(saved(name).computed, plan_of(saved(name).folder)) == []
 
 
 @pytest.mark.parametrize("name", EXPERT_TINY)
@@ -238,26 +244,6 @@ def test_the_heads_of_each_kind_of_layer_by_the_hubs_keys(
 
 
 # ------------------------------------------------------------------------------------------ negative controls
-
-
-@dataclass(frozen=True)
-class Control:
-    """A family declared wrongly: the edits that make it so, and the projections that must come out wrong."""
-
-    model: str
-    family: str
-    edits: tuple[tuple[str, str], ...]
-    wrong: set[Projection]
-    fold_norm: bool = False
-    in_memory: bool = False
-
-    def write(self, path: Path) -> Path:
-        text = (resources.files("registry") / "families" / f"{self.family}.toml").read_text()
-        for old, new in self.edits:
-            assert old in text
-            text = text.replace(old, new)
-        path.write_text(text)
-        return path
 
 
 SWAPPED = (('["Gate", "Up"]', '["Up", "Gate"]'),)

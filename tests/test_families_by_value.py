@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ import pytest
 import torch
 import transformers as hf
 from affine import recover
+from controls import Control
 from extraction import COMPUTED_ERROR, differing, extracted, plan_of
 from forward_pass import Computed, composites, compute
 from layer_pass import random_stream, watch
+from reported import report_errors
 from safetensors.torch import load_file, save_file
 from tiny_decoders import DECODER_TINY
 from tiny_models import TIMM, TINY, VOCABULARY, gemma3_with_vision
@@ -78,6 +79,11 @@ def test_each_projection_is_what_the_forward_pass_multiplies_with(
     assert plan.coverage.unknown == ()
     assert plan.findings == ()
     assert [layer.index for layer in plan.main.layers] == list(range(len(plan.main.layers)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_report_is_what_lapack_gives_for_these_matrices(name: str, saved: Callable[[str], Saved]) -> None:
+    assert report_errors(saved(name).computed, plan_of(saved(name).folder)) == []
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -316,25 +322,6 @@ def test_heads_that_a_config_leaves_out_are_the_models_defaults(name: str, tmp_p
 
 
 # ------------------------------------------------------------------------------------------ negative controls
-
-
-@dataclass(frozen=True)
-class Control:
-    """A family declared wrongly: the edits that make it so, and the projections that must come out wrong."""
-
-    model: str
-    family: str
-    edits: tuple[tuple[str, str], ...]
-    wrong: set[Projection]
-    fold_norm: bool = False
-
-    def write(self, path: Path) -> Path:
-        text = (resources.files("registry") / "families" / f"{self.family}.toml").read_text()
-        for old, new in self.edits:
-            assert old in text
-            text = text.replace(old, new)
-        path.write_text(text)
-        return path
 
 
 FUSED = '["Q", "K", "V"]'

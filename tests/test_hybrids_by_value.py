@@ -19,8 +19,10 @@ import pytest
 import torch
 import transformers as hf
 from block_pass import compute_blocks
+from controls import Control
 from extraction import differing, extracted, mismatches, plan_of
 from forward_pass import Computed, compute, compute_stacks
+from reported import report_errors
 from safetensors.torch import load_file, save_file
 from tiny_hybrids import (
     ATTENTION,
@@ -119,6 +121,11 @@ def test_each_projection_is_what_the_forward_pass_multiplies_with(
     assert wrong(saved(name), plan) == set()
     assert plan.coverage.unknown == ()
     assert plan.findings == ()
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_the_report_is_what_lapack_gives_for_these_matrices(name: str, saved: Callable[[str], Saved]) -> None:
+    assert report_errors(saved(name).computed, plan_of(saved(name).folder)) == []
 
 
 @pytest.mark.parametrize("name", HYBRIDS)
@@ -423,25 +430,6 @@ def test_layers_found_by_architecture_search_say_what_they_lack(tmp_path: Path) 
 
 
 # ------------------------------------------------------------------------------------------ negative controls
-
-
-@dataclass(frozen=True)
-class Control:
-    """A family declared wrongly: the edits that make it so, and the projections that must come out wrong."""
-
-    model: str
-    family: str
-    edits: tuple[tuple[str, str], ...]
-    wrong: frozenset[Projection]
-    fold_norm: bool = False
-
-    def write(self, path: Path) -> Path:
-        text = (resources.files("registry") / "families" / f"{self.family}.toml").read_text()
-        for old, new in self.edits:
-            assert old in text
-            text = text.replace(old, new)
-        path.write_text(text)
-        return path
 
 
 GATE_FIRST, UP_FIRST = '["Gate", "Up"]', '["Up", "Gate"]'

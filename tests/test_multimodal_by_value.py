@@ -14,6 +14,7 @@ import transformers as hf
 from checkpoints import write_checkpoint
 from extraction import differing, extracted, mismatches, plan_of
 from forward_pass import Computed, compute
+from reported import report_errors
 from safetensors.torch import load_file
 from tiny_models import Tiny
 from tiny_multimodal import MULTIMODAL, NARROW_ROPE, ROPE, WIDE
@@ -80,6 +81,11 @@ def test_each_projection_of_each_stack_is_what_its_forward_pass_multiplies_with(
     name: str, saved: Callable[[str], Saved]
 ) -> None:
     assert_the_same(saved(name), saved(name).folder)
+
+
+@pytest.mark.parametrize("name", MULTIMODAL)
+def test_the_report_is_what_lapack_gives_for_these_matrices(name: str, saved: Callable[[str], Saved]) -> None:
+    assert report_errors(saved(name).computed, plan_of(saved(name).folder)) == []
 
 
 @pytest.mark.parametrize("name", MULTIMODAL)

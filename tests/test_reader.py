@@ -1,5 +1,6 @@
 """Tensors come out of their shards bit by bit as they went in, and no file is opened twice."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from audit.checkpoint import TensorReader, open_checkpoint
 from audit.errors import CorruptError, TruncatedError, UnsupportedDtypeError
 from audit.options import AuditOptions, parse_only
 from audit.plan import make_plan, planned_reads
+from registry import Read, Slab
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -22,6 +24,11 @@ FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 def bits(tensor: torch.Tensor) -> list[int]:
     """The bytes, so that NaN, infinity and the sign of zero compare too."""
     return tensor.contiguous().view(-1).view(torch.uint8).tolist()
+
+
+def whole(names: Iterable[str]) -> list[Read]:
+    """One read of each tensor."""
+    return [Read(name) for name in names]
 
 
 class Opens:
@@ -54,9 +61,9 @@ def test_every_float_dtype_is_read_exactly(tmp_path, dtype):
     }
     folder = write_checkpoint(tmp_path / "m", tensors)
     reference = load_file(folder / "model.safetensors")
-    with TensorReader(open_checkpoint(str(folder)), tensors) as reader:
+    with TensorReader(open_checkpoint(str(folder)), whole(tensors)) as reader:
         for name in tensors:
-            read = reader.read(name)
+            read = reader.read(Read(name))
             assert (read.dtype, read.shape) == (reference[name].dtype, reference[name].shape)
             assert bits(read) == bits(reference[name])
         assert reader.bytes_read == sum(tensor.nbytes for tensor in tensors.values())
@@ -67,9 +74,9 @@ def test_any_order_of_reads_gives_the_same_tensors(tmp_path_factory, order):
     folder = tmp_path_factory.mktemp("any")
     tensors = {name: torch.full((3,), float(ord(name))) for name in "abcd"}
     write_checkpoint(folder, tensors, shards=2)
-    with TensorReader(open_checkpoint(str(folder)), order) as reader:
+    with TensorReader(open_checkpoint(str(folder)), whole(order)) as reader:
         for name in order:
-            assert torch.equal(reader.read(name), tensors[name])
+            assert torch.equal(reader.read(Read(name)), tensors[name])
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -92,19 +99,19 @@ def test_a_shard_is_closed_after_its_last_planned_read(tmp_path, monkeypatch):
         for file in checkpoint.files
     )
     opens = Opens(monkeypatch)
-    with TensorReader(checkpoint, [first[0], first[1], second[0]]) as reader:
-        reader.read(first[0])
+    with TensorReader(checkpoint, whole([first[0], first[1], second[0]])) as reader:
+        reader.read(Read(first[0]))
         assert len(opens.still_open) == 1
-        reader.read(first[1])
+        reader.read(Read(first[1]))
         assert not opens.still_open
-        reader.read(second[0])
+        reader.read(Read(second[0]))
         assert not opens.still_open
 
 
 def test_an_interrupted_reader_closes_its_files(llama, monkeypatch):
     opens = Opens(monkeypatch)
-    with TensorReader(open_checkpoint(str(llama)), ["model.norm.weight"] * 2) as reader:
-        reader.read("model.norm.weight")
+    with TensorReader(open_checkpoint(str(llama)), whole(["model.norm.weight"] * 2)) as reader:
+        reader.read(Read("model.norm.weight"))
         assert len(opens.still_open) == 1
     assert not opens.still_open
 
@@ -114,18 +121,21 @@ def test_a_file_that_shrank_since_it_was_planned(llama):
     path = llama / "model.safetensors"
     path.write_bytes(path.read_bytes()[:3000])
     last = max(checkpoint.tensors, key=lambda name: checkpoint.tensors[name].entry.stop)
-    with TensorReader(checkpoint, [last]) as reader, pytest.raises(TruncatedError, match="ended while"):
-        reader.read(last)
+    with (
+        TensorReader(checkpoint, whole([last])) as reader,
+        pytest.raises(TruncatedError, match="ended while"),
+    ):
+        reader.read(Read(last))
 
 
 def test_a_file_that_went_away_since_it_was_planned(llama):
     checkpoint = open_checkpoint(str(llama))
     (llama / "model.safetensors").unlink()
     with (
-        TensorReader(checkpoint, checkpoint.tensors) as reader,
+        TensorReader(checkpoint, whole(checkpoint.tensors)) as reader,
         pytest.raises(CorruptError, match="cannot be opened"),
     ):
-        reader.read("model.norm.weight")
+        reader.read(Read("model.norm.weight"))
 
 
 def test_a_short_read_is_continued(llama, monkeypatch):
@@ -141,8 +151,8 @@ def test_a_short_read_is_continued(llama, monkeypatch):
 
     expected = load_file(llama / "model.safetensors")["model.embed_tokens.weight"]
     monkeypatch.setattr(reader_module, "open", Stutter, raising=False)
-    with TensorReader(open_checkpoint(str(llama)), ["model.embed_tokens.weight"]) as reader:
-        assert torch.equal(reader.read("model.embed_tokens.weight"), expected)
+    with TensorReader(open_checkpoint(str(llama)), whole(["model.embed_tokens.weight"])) as reader:
+        assert torch.equal(reader.read(Read("model.embed_tokens.weight")), expected)
 
 
 @pytest.mark.parametrize(
@@ -154,17 +164,17 @@ def test_a_short_read_is_continued(llama, monkeypatch):
 def test_what_is_no_plain_float_is_refused_by_name(tmp_path, dtype, stored):
     folder = write_checkpoint(tmp_path / "m", {"layer.weight": torch.zeros(2, 2).to(dtype)})
     with (
-        TensorReader(open_checkpoint(str(folder)), ["layer.weight"]) as reader,
+        TensorReader(open_checkpoint(str(folder)), whole(["layer.weight"])) as reader,
         pytest.raises(UnsupportedDtypeError, match=rf"layer\.weight is stored as {stored}"),
     ):
-        reader.read("layer.weight")
+        reader.read(Read("layer.weight"))
 
 
 def test_a_read_tensor_keeps_nothing_of_its_file(llama):
     path = llama / "model.safetensors"
     before = path.read_bytes()
-    with TensorReader(open_checkpoint(str(llama)), ["model.norm.weight"]) as reader:
-        reader.read("model.norm.weight").fill_(7)
+    with TensorReader(open_checkpoint(str(llama)), whole(["model.norm.weight"])) as reader:
+        reader.read(Read("model.norm.weight")).fill_(7)
     assert path.read_bytes() == before
 
 
@@ -183,3 +193,17 @@ def test_planned_bytes_are_the_bytes_read(llama, audited, flags, options):
     plan = make_plan(open_checkpoint(str(llama)), options)
     assert report["provenance"]["bytes_read"] == plan.bytes_to_read
     assert report["coverage"]["audited"] == len(set(planned_reads(plan.visits, options.fold_norm)))
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_a_slab_is_an_experts_share_of_a_tensor(tmp_path, dtype):
+    generator = torch.Generator().manual_seed(0)
+    packed = torch.randn(5, 3, 4, generator=generator).to(dtype)
+    flat = torch.randn(10, 4, generator=generator).to(dtype)
+    folder = write_checkpoint(tmp_path / "m", {"before": torch.ones(3), "packed": packed, "flat": flat})
+    reads = [Read(name, Slab(index, 5)) for name in ("packed", "flat") for index in range(5)]
+    with TensorReader(open_checkpoint(str(folder)), reads) as reader:
+        for index in range(5):
+            assert torch.equal(reader.read(Read("packed", Slab(index, 5))), packed[index])
+            assert torch.equal(reader.read(Read("flat", Slab(index, 5))), flat[2 * index : 2 * index + 2])
+        assert reader.bytes_read == packed.nbytes + flat.nbytes

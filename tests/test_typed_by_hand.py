@@ -10,6 +10,7 @@ import torch
 from checkpoints import write_checkpoint
 from extraction import differing, extracted, mismatches, plan_of
 from forward_pass import Computed
+from reported import report_errors
 from safetensors.torch import load_file
 from typed_by_hand import CHATGLM_6B, TYPED, Typed
 
@@ -38,6 +39,11 @@ def test_each_projection_is_the_matrix_that_was_typed(name: str, tmp_path: Path)
     assert mismatches(computed(TYPED[name]), plan) == set()
     assert plan.coverage.unknown == ()
     assert plan.findings == ()
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_the_report_is_what_lapack_gives_for_these_matrices(name: str, tmp_path: Path) -> None:
+    assert report_errors(computed(TYPED[name]), planned(TYPED[name], tmp_path / "it")) == []
 
 
 @pytest.mark.parametrize("name", TYPED)
