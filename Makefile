@@ -20,7 +20,7 @@ gate:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --dist loadgroup
 
 bench: .venv/installed-dev
 	.venv/bin/python tests/benchmarks/demo_speed.py

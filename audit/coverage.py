@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from audit.projections import ov_obstacle
-from registry import Layout, Projection, StackLayout
+from registry import LayerLayout, Layout, LowRankSlot, Projection, Slot, StackLayout
 from reports.model import Coverage, Finding
 from reports.view import spans
 
@@ -25,9 +25,13 @@ def account(layout: Layout, reads: Collection[str]) -> Coverage:
 
 
 def layout_findings(
-    shapes: Mapping[str, Sequence[int]], layout: Layout, chosen: Layers, wanted: Collection[Projection]
+    shapes: Mapping[str, Sequence[int]],
+    layout: Layout,
+    chosen: Layers,
+    wanted: Collection[Projection],
+    fold_norm: bool,
 ) -> Iterator[Finding]:
-    """Unknown tensors, unread sub-models, and projections that are missing without a reason."""
+    """Unknown tensors, unread sub-models and layers, and what is missing or odd without a reason."""
     for name in layout.unknown:
         where = "in a layer " if layout.claims[name].inside else ""
         message = f"{name} {list(shapes[name])} {where}matches no rule of {layout.family}"
@@ -36,7 +40,12 @@ def layout_findings(
         yield Finding("unread-stack", "warning", None, None, f"{name} is not read: {reason}", stack=name)
     for stack in layout.stacks:
         if stack.name in chosen:
-            yield from _missing(stack, chosen[stack.name], wanted, label(layout, stack))
+            own = label(layout, stack)
+            yield from _missing(stack, chosen[stack.name], wanted, own)
+            yield from _dropped(stack, own)
+            yield from _odd_heads(stack, chosen[stack.name], own)
+            if fold_norm:
+                yield from _without_norm(stack, chosen[stack.name], own)
 
 
 def label(layout: Layout, stack: StackLayout) -> str | None:
@@ -60,9 +69,62 @@ def _missing(
             ):
                 lacking.setdefault((Projection.OV, reason), []).append(layer.index)
     for (projection, reason), indices in lacking.items():
-        where = f" of {name}" if name else ""
-        message = f"{projection} is missing in {_in_layers(indices)}{where}: {reason}"
+        message = f"{projection} is missing in {_in_layers(indices)}{_of(name)}: {reason}"
         yield Finding("missing-projection", "warning", projection, indices[0], message, stack=name)
+
+
+def _dropped(stack: StackLayout, name: str | None) -> Iterator[Finding]:
+    """Layers like the others that config.json does not count."""
+    if stack.dropped:
+        message = f"{_in_layers(stack.dropped)}{_of(name)}: past config.json's count, and left out"
+        yield Finding("extra-layer", "warning", None, stack.dropped[0], message, stack=name)
+
+
+def _odd_heads(stack: StackLayout, chosen: Collection[int], name: str | None) -> Iterator[Finding]:
+    """Q or K higher or lower than config.json's heads make them: they may hold something else besides."""
+    odd: dict[tuple[Projection, int, int], list[int]] = {}
+    for layer in stack.layers:
+        heads = layer.heads
+        for projection in (Projection.Q, Projection.K) if heads and layer.index in chosen else ():
+            place = layer.slots.get(projection)
+            assert heads is not None
+            wanted = heads.dim * (heads.count if projection is Projection.Q else heads.kv)
+            if isinstance(place, Slot) and place.shape[0] != wanted and not _is_latent(layer):
+                odd.setdefault((projection, place.shape[0], wanted), []).append(layer.index)
+    for (projection, rows, wanted), layers in odd.items():
+        message = (
+            f"{projection} has {rows} rows in {_in_layers(layers)}{_of(name)}, "
+            f"where config.json's heads make {wanted}"
+        )
+        yield Finding("odd-heads", "warning", projection, layers[0], message, stack=name)
+
+
+def _is_latent(layer: LayerLayout) -> bool:
+    """Whether K is made of parts whose widths config.json gives apart."""
+    return isinstance(layer.slots.get(Projection.K), LowRankSlot)
+
+
+def _without_norm(stack: StackLayout, chosen: Collection[int], name: str | None) -> Iterator[Finding]:
+    """Layers whose readers are measured raw, where others have the norm in front folded in."""
+    for site in ("attention", "ffn", "experts"):
+        bare = [
+            layer.index
+            for layer in stack.layers
+            if site in layer.normless and layer.index in chosen and _reads(layer, site)
+        ]
+        if bare and any(site in layer.norms for layer in stack.layers):
+            message = f"the norm in front of {site} is missing in {_in_layers(bare)}{_of(name)}: not folded"
+            yield Finding("missing-norm", "warning", None, bare[0], message, stack=name)
+
+
+def _reads(layer: LayerLayout, site: str) -> bool:
+    """Whether a layer has projections that the norm of a site is for."""
+    wanted = "ffn" if site == "experts" else site
+    return any(projection.norm_site == wanted for projection in layer.slots)
+
+
+def _of(stack: str | None) -> str:
+    return f" of {stack}" if stack else ""
 
 
 def unmeasured(stack: StackLayout, projection: Projection, chosen: Collection[int]) -> dict[str, str]:

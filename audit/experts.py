@@ -12,7 +12,8 @@ from audit.linear_map import Dense
 from registry import Slot, Space
 
 PASSES = 2
-"""How often each expert is read: once for the Gram matrix, once to certify what came of it."""
+"""How often each expert is read as a rule: for the Gram matrix, and to certify what came of it. Where leading
+values are close, further passes refine it."""
 
 
 @dataclass(frozen=True, eq=False)

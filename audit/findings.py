@@ -102,8 +102,8 @@ def dead_experts(layers: Sequence[Measured]) -> Iterator[Finding]:
         ]
         if dead:
             message = (
-                f"{one.projection} of layer {one.layer} has experts that hold next to nothing: {spans(dead)} "
-                f"of {len(known)}"
+                f"{one.projection} of layer {one.layer} has experts that hold next to nothing: "
+                f"expert{'s' * (len(dead) > 1)} {spans(dead)} ({len(dead)} of {len(known)})"
             )
             yield Finding("dead-expert", "warning", one.projection, one.layer, message)
 

@@ -31,6 +31,8 @@ class AuditOptions:
         """Check everything that can be checked without a checkpoint."""
         if not 2 <= self.k <= 64:
             raise SelectionError(f"k is {self.k}", "choose 2 to 64 leading vectors")
+        if self.family is not None and self.family_file is not None:
+            raise SelectionError("--family and --family-file both name a family", "give one of them")
         _ = self.layer_slice, self.projections
 
     @property

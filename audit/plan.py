@@ -171,7 +171,11 @@ def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
         coverage=account(layout, reads),
         findings=tuple(
             layout_findings(
-                checkpoint.shapes, layout, {stack.layout.name: stack.chosen for stack in stacks}, wanted
+                checkpoint.shapes,
+                layout,
+                {stack.layout.name: stack.chosen for stack in stacks},
+                wanted,
+                options.fold_norm,
             )
         ),
     )
@@ -197,7 +201,7 @@ def known_families(options: AuditOptions) -> Sequence[Family]:
     try:
         own = read_family(options.family_path)
     except FamilyFileError as error:
-        raise UsageError(str(error), "see registry/families/llama.toml for a declaration") from error
+        raise UsageError(str(error), "`gcont-audit families --show llama` shows one") from error
     return (own, *(family for family in families() if family.name != own.name))
 
 
@@ -212,18 +216,22 @@ def understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
                 raise UnsupportedDtypeError(
                     f"{checkpoint.id} is quantised ({method}): {reason}", "audit the unquantised model"
                 )
-            raise ConfigError(f"{checkpoint.id}: {reason}", "check that config.json belongs to these weights")
+            own = f"{options.family_path} fits them, and that " if options.family_path else ""
+            raise ConfigError(
+                f"{checkpoint.id}: {reason}", f"check that {own}config.json belongs to these weights"
+            )
         case Miss(reason, nearest):
             quantised = quantisation(checkpoint.config)
             if quantised:
                 raise UnsupportedDtypeError(
                     f"{checkpoint.id} is quantised ({quantised}): {reason}", "audit the unquantised model"
                 )
-            near = f"nearest: {', '.join(nearest)}; " if nearest else ""
+            near = (
+                f"nearest: {', '.join(nearest)}; pass --family NAME if one is right, or " if nearest else ""
+            )
+            draft = f"`gcont-audit families --draft {quote(checkpoint.id)}`"
             raise UnknownFamilyError(
-                f"{checkpoint.id}: {reason}",
-                f"{near}pass --family NAME if one of them is right, or declare it: "
-                f"`gcont-audit families --draft {quote(checkpoint.id)}` writes a first --family-file",
+                f"{checkpoint.id}: {reason}", f"{near}declare it: {draft} writes a first --family-file"
             )
         case Layout():
             return found

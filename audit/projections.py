@@ -47,7 +47,7 @@ def ov_obstacle(layer: LayerLayout) -> str | None:
     heads, inner = layer.heads, layer.slots[Projection.O].shape[1]
     rows = layer.slots[Projection.V].shape[0]
     if heads is None:
-        return None if inner == rows else "without config.json the grouping of its heads is unknown"
+        return None if inner == rows else "no config.json gives its heads, so their grouping is unknown"
     if rows != heads.kv * heads.value_dim or inner != heads.count * heads.value_dim:
         return (
             f"config.json gives {heads.count} heads over {heads.kv} of width {heads.value_dim}, "

@@ -128,12 +128,14 @@ def nearest(model: str, tensors: Iterable[str], families: Sequence[Family]) -> t
 
     `model` is a model type, a name in timm, or empty.
     """
-    names = tuple(tensors)
+    endings = {form[i + 1 :] for form in _forms(tensors) for i, sign in enumerate(form) if sign == "."}
     ranked = []
     for family in families:
-        wanted = family.tensors
-        missing = [t for t in wanted if not any(name.endswith("." + t) for name in names)]
-        share = 1 - len(missing) / len(wanted) if wanted else 0.0
+        if family.parts or family.part_only:
+            continue
+        wanted = [sources for name, sources in _sources(family).items() if name not in family.optional]
+        missing = [one[0] for one in wanted if not any(_form(source) in endings for source in one)]
+        share = 1 - len(missing) / len(wanted)
         claims = (*family.model_types, *family.architectures)
         alike = max((difflib.SequenceMatcher(None, model, name).ratio() for name in claims), default=0.0)
         lacks = f"no tensor ends in {missing[0]}" if missing else "all its tensors are here"

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Literal
 
+from registry import checks
 from registry.config import MAX_LAYERS, Config, HeadNumbers, Numbers
 from registry.layout import (
     Claim,
@@ -22,7 +23,7 @@ from registry.layout import (
 )
 from registry.projection import EXPERT_PARTS, SHARED, NormSite, Projection
 from registry.split import MismatchError, OtherLayoutError, Shapes, Splitter, stacked
-from registry.stack import Norm, Stack, as_names
+from registry.stack import Norm, Stack, Unused, as_names
 
 Locals = Mapping[str, str]
 """Layer-local to full names of one layer's tensors."""
@@ -40,7 +41,7 @@ def layers_among(stack: Stack, tensors: Mapping[str, str]) -> dict[int, dict[str
     most = 0
     for template in stack.layers:
         before, after = template.split("{layer}")
-        pattern = re.compile(re.escape(before) + r"(\d{1,9})" + re.escape(after) + "(.+)")
+        pattern = re.compile(re.escape(before) + r"([0-9]{1,9})" + re.escape(after) + "(.+)", re.DOTALL)
         layers: dict[int, dict[str, str]] = {}
         for bare, name in tensors.items():
             if hit := pattern.fullmatch(bare):
@@ -60,7 +61,7 @@ def holding(stack: Stack, layer: Locals) -> set[str]:
 
 @cache
 def _expert_pattern(name: str) -> re.Pattern[str]:
-    return re.compile(r"(\d{1,9})".join(re.escape(part) for part in name.split("{expert}")))
+    return re.compile(r"([0-9]{1,9})".join(re.escape(part) for part in name.split("{expert}")))
 
 
 @dataclass
@@ -107,7 +108,11 @@ def lay_out_stack(
     }
     for visit in visits.values():
         claims |= visit.claims
-    layout = StackLayout(names[0], names[1], hidden, declared, tuple(laid_out.values()), lacks)
+    known = {name for layer in kept.values() for name in layer}
+    dropped = tuple(sorted(index for index in layers.keys() - kept.keys() if layers[index].keys() <= known))
+    layout = StackLayout(
+        names[0], names[1], hidden, declared, tuple(laid_out.values()), lacks, dropped=dropped
+    )
     return LaidOut(layout, claims)
 
 
@@ -117,6 +122,14 @@ def _expected_layers(said: int | None, layers: Mapping[int, Locals]) -> int:
     if said is not None and min(layers) >= said:
         raise MismatchError(f"config.json gives {said} layers, and the first with tensors is {min(layers)}")
     return max(layers) + 1 if said is None else said
+
+
+def _shared_layers(rule: Unused, numbers: Numbers, expected: int) -> int:
+    """How many of the last layers a rule of what is not used speaks of; not all of them."""
+    count = numbers.count(rule.last_layers)
+    if count >= expected:
+        raise MismatchError(f"config.json has {count} of {expected} layers share {rule.projections[0]}")
+    return count
 
 
 def _width(layer: LayerLayout) -> int | None:
@@ -139,6 +152,7 @@ class _Layer:
         self._heads = numbers.heads(index)
         self._split = Splitter(shapes, numbers.hidden, self._heads)
         self._slots: dict[Projection, Place] = {}
+        self._normless: list[NormSite | Literal["experts"]] = []
         self.claims: dict[str, Claim] = {}
         self._instead = [rule for rule in stack.instead if rule.is_in(local)]
         self._free = dict(self._not_taken(local))
@@ -146,7 +160,7 @@ class _Layer:
             projection: rule.reason
             for rule in stack.unused
             for projection in rule.projections
-            if index >= expected - numbers.count(rule.last_layers)
+            if index >= expected - _shared_layers(rule, numbers, expected)
         }
 
     def lay_out(self, family: str) -> LayerLayout:
@@ -166,13 +180,15 @@ class _Layer:
             self._claim(
                 place.tensors, Claim("projection", f"{projection} of layer {self._index}", inside=True)
             )
-        self._check_residual()
-        self._check_inner(family)
+        checks.residual(self._slots, self._numbers.hidden, self._stack.cross)
+        checks.inner(self._slots, self._index, family)
+        checks.split(self._slots, self._heads)
         norms = dict(self._norms())
+        checks.norms(norms, self._slots, self._stack.cross, self._split.shapes)
         self._claim([norm.weight for norm in norms.values()], Claim("norm", NORMS, inside=True))
         slots = {name: self._slots[name] for name in Projection if name in self._slots}
         heads = _heads(self._heads, slots.get(Projection.V))
-        return LayerLayout(self._index, slots, norms, heads, self._stack.cross)
+        return LayerLayout(self._index, slots, norms, heads, self._stack.cross, tuple(self._normless))
 
     def reason_to_lack(self, projection: Projection) -> str | None:
         """Why the layer may lack a projection."""
@@ -210,9 +226,10 @@ class _Layer:
             if packed.tensor in self._free:
                 stored = packed.stored or self._stack.stored
                 full = self._free[packed.tensor]
-                yield from self._split.packed(
-                    packed, full, stored, self._numbers.experts(self._index)
-                ).items()
+                said = self._numbers.experts(self._index)
+                for projection, place in self._split.packed(packed, full, stored, said).items():
+                    self._check_count(projection, len(place.experts))
+                    yield projection, place
 
     def _numbered(self, name: str) -> dict[int, str]:
         pattern = _expert_pattern(name)
@@ -224,15 +241,17 @@ class _Layer:
                 raise MismatchError(
                     f"expert {expert} of layer {self._index} has no {projection}, and expert {max(found)} has"
                 )
-        said = self._numbers.experts(self._index)
-        if said is not None and len(found) < said:
-            raise MismatchError(
-                f"layer {self._index} has {len(found)} experts with {projection}, "
-                f"where config.json gives {said}"
-            )
+        self._check_count(projection, len(found))
         return [
             self._split.plain(projection, found[expert], self._stack.stored) for expert in range(len(found))
         ]
+
+    def _check_count(self, projection: Projection, found: int) -> None:
+        said = self._numbers.experts(self._index)
+        if said is not None and found < said:
+            raise MismatchError(
+                f"layer {self._index} has {found} experts with {projection}, where config.json gives {said}"
+            )
 
     def _others(self, has_experts: bool) -> Iterator[tuple[Projection, Place]]:
         stack, free = self._stack, self._free
@@ -266,7 +285,9 @@ class _Layer:
             if norm is None or not self._is_in_front(norm):
                 continue
             weight = next((name for name in norm.weight if name in self._free), None)
-            if weight is not None:
+            if weight is None:
+                self._normless += [] if norm.optional else [site]
+            else:
                 yield site, NormSlot(self._free[weight], self._kind(norm, weight), norm.gain == "1+w")
 
     def _kind(self, norm: Norm, weight: str) -> Literal["rms", "layer"]:
@@ -278,51 +299,6 @@ class _Layer:
         if norm.when is not None and not self._numbers.says(norm.when):
             return False
         return norm.where is None or any(fnmatchcase(name, norm.where) for name in self._local)
-
-    def _check_residual(self) -> None:
-        """Readers read, and writers write, as many channels as the config says the residual stream has."""
-        hidden = self._numbers.hidden
-        foreign = (Projection.K, Projection.V) if self._stack.cross else ()
-        for projection, place in self._slots.items():
-            width = place.shape[0] if projection.facing == "u" else place.shape[1]
-            if hidden is not None and width != hidden and projection not in foreign:
-                verb = "writes" if projection.facing == "u" else "reads"
-                raise MismatchError(
-                    f"{place.tensors[0]} {verb} {width} channels as {projection}, "
-                    f"where config.json has {hidden}"
-                )
-
-    def _check_inner(self, family: str) -> None:
-        """Gate and Up make as many channels as Down reads; more, and they hold what is not declared."""
-        for parts in (EXPERT_PARTS, SHARED):
-            down = self._slots.get(parts[-1])
-            for name in parts[:-1]:
-                place = self._slots.get(name)
-                if down and place:
-                    self._check_pairs(name, _matrices(place), _matrices(down), family)
-
-    def _check_pairs(
-        self, name: Projection, makers: Sequence[Matrix], readers: Sequence[Matrix], family: str
-    ) -> None:
-        if len(makers) != len(readers):
-            less = name if len(makers) < len(readers) else Projection.DOWN
-            expert = min(len(makers), len(readers))
-            raise MismatchError(f"expert {expert} of layer {self._index} has no {less}, and has other parts")
-        wrong = [pair for pair in zip(makers, readers, strict=True) if pair[0].shape[0] != pair[1].shape[1]]
-        if wrong:
-            maker, reader = wrong[0]
-            said = (
-                f"{maker.tensors[0]} makes {maker.shape[0]} channels as {name}, "
-                f"where {reader.tensors[0]} reads {reader.shape[1]}"
-            )
-            if len(wrong) < len(makers):
-                raise MismatchError(said)
-            raise OtherLayoutError(f"{said}: a layout other than {family}'s")
-
-
-def _matrices(place: Place) -> Sequence[Matrix]:
-    """Each expert's; of anything else, itself."""
-    return place.experts if isinstance(place, ExpertSlots) else (place,)
 
 
 def _joined(before: Claim, claim: Claim) -> Claim:

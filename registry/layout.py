@@ -141,7 +141,8 @@ class Heads:
 class LayerLayout:
     """What one layer of a stack holds; `heads` is None where neither config nor shapes tell them.
 
-    `cross`: K and V read another stack, which no norm of this layer is in front of.
+    `cross`: K and V read another stack, which no norm of this layer is in front of. `normless` are the
+    sites of norms that should be here and are not.
     """
 
     index: int
@@ -149,6 +150,7 @@ class LayerLayout:
     norms: Mapping[NormSite | Literal["experts"], NormSlot]
     heads: Heads | None = None
     cross: bool = False
+    normless: tuple[NormSite | Literal["experts"], ...] = ()
 
     def norm_of(self, projection: Projection) -> NormSlot | None:
         """The norm whose output a projection of this layer reads."""
@@ -174,6 +176,7 @@ class StackLayout:
     """One stack of a checkpoint: the family it was read by, and where each layer's projections lie.
 
     `name` is empty for the main stack of a family without parts; `title` is what it is called beside others.
+    `dropped` are layers past the config's count that look like those it counts.
     """
 
     name: str
@@ -183,6 +186,7 @@ class StackLayout:
     layers: tuple[LayerLayout, ...]
     lacks: tuple[Lack, ...]
     title: str = ""
+    dropped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

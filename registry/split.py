@@ -29,17 +29,17 @@ class Splitter:
 
     def __init__(self, shapes: Shapes, hidden: int | None, heads: HeadNumbers) -> None:
         """Shapes are by full name."""
-        self._shapes = shapes
+        self.shapes = shapes
         self._hidden = hidden
         self._heads = heads
 
     def plain(self, projection: Projection, tensor: str, stored: Stored) -> Slot:
         """A tensor that holds one matrix."""
-        return self._whole(Slot(tensor, (0, 0), "out_in"), self._shapes[tensor], projection, stored)
+        return self._whole(Slot(tensor, (0, 0), "out_in"), self.shapes[tensor], projection, stored)
 
     def fused(self, fused: Fused, tensor: str, stored: Stored) -> dict[Projection, Place]:
         """The parts of a fused tensor."""
-        whole = self._whole(Slot(tensor, (0, 0), "out_in"), self._shapes[tensor], Projection.Q, stored)
+        whole = self._whole(Slot(tensor, (0, 0), "out_in"), self.shapes[tensor], Projection.Q, stored)
         return dict(self._parts(whole, fused.order, fused.repeat, fused.equal))
 
     def low_rank(self, declared: LowRank, tensors: Mapping[str, str]) -> dict[Projection, Place]:
@@ -52,7 +52,7 @@ class Splitter:
             raise OtherLayoutError(f"{down.tensor} is there, and the norm {declared.gain} behind it is not")
         rank, width = up.shape[1], down.shape[1]
         shared = down.shape[0] - rank
-        if shared < 0 or (gain is not None and self._shapes[gain] != (rank,)):
+        if shared < 0 or (gain is not None and self.shapes[gain] != (rank,)):
             raise MismatchError(
                 f"{up.tensor} reads {rank} channels, where {down.tensor} makes {down.shape[0]}"
             )
@@ -70,9 +70,9 @@ class Splitter:
 
     def packed(
         self, packed: Packed, tensor: str, stored: Stored, count: int | None
-    ) -> dict[Projection, Place]:
+    ) -> dict[Projection, ExpertSlots]:
         """The experts that share a tensor; `count` is what the config says of their number."""
-        shape = self._shapes[tensor]
+        shape = self.shapes[tensor]
         if packed.flat:
             count = self._needed(count, "experts", tensor)
             if len(shape) != 2 or shape[0] % count:

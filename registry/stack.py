@@ -168,7 +168,8 @@ class Norm:
 
     `kind` "by_bias": a LayerNorm if a bias lies beside its weight, and else an RMSNorm. `gain` tells how the
     stored weight w scales its input: by w, or by 1 + w. With `when` the norm is in front only if that key of
-    config.json is truthy, with `where` only in layers that have such a tensor (a glob).
+    config.json is truthy, with `where` only in layers that have such a tensor (a glob). `optional`: single
+    layers may do without.
     """
 
     weight: tuple[str, ...]
@@ -176,6 +177,7 @@ class Norm:
     gain: Literal["w", "1+w"] = "w"
     when: str | None = None
     where: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True, config=strict)

@@ -22,6 +22,14 @@ for name in [name for name in os.environ if name.startswith("HF_")]:
     del os.environ[name]  # the Hub client reads them once, when it is imported
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker run all tests of a tiny model, so that it is built and run forward once."""
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("name")
+        if name is not None and "saved" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {name}"))
+
+
 @pytest.fixture(autouse=True)
 def _clean_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No Hub settings, no terminal's wishes, and a working folder of the test's own."""

@@ -84,12 +84,24 @@ def test_folding_gives_what_readers_do_to_the_stream_before_the_norms_gain(
     assert plan.findings == ()
 
 
-def test_every_stack_of_every_model_is_watched_in_one_of_its_builds(saved: Callable[[str], Saved]) -> None:
+@pytest.fixture(scope="module")
+def every_folder(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Each tiny model saved, and not run."""
+    folders = {name: tmp_path_factory.mktemp("model") for name in TINY}
+    for name, folder in folders.items():
+        TINY[name].build().save_pretrained(folder)
+    return folders
+
+
+@pytest.mark.xdist_group("every folder")
+def test_every_stack_of_every_model_is_watched_in_one_of_its_builds(
+    every_folder: Mapping[str, Path],
+) -> None:
     watched: dict[str, set[str]] = {}
     there: dict[str, set[str]] = {}
     for name, tiny in TINY.items():
         model_type = name.partition(",")[0]
-        stacks = {stack.layout.name for stack in plan_of(saved(name).folder).stacks}
+        stacks = {stack.layout.name for stack in plan_of(every_folder[name]).stacks}
         there.setdefault(model_type, set()).update(stacks)
         watched.setdefault(model_type, set()).update(tiny.stacks or stacks)
     assert watched == there
@@ -99,13 +111,16 @@ OF_OTHER_CODE = {"new"}
 """What the code that GTE's files on the Hub bring along calls itself."""
 
 
-def test_every_model_type_that_these_families_declare_is_built_here(saved: Callable[[str], Saved]) -> None:
+@pytest.mark.xdist_group("every folder")
+def test_every_model_type_that_these_families_declare_is_built_here(
+    every_folder: Mapping[str, Path],
+) -> None:
     used: set[str] = set()
     built: set[str] = set()
     for name in TINY:
-        layout = plan_of(saved(name).folder).layout
+        layout = plan_of(every_folder[name]).layout
         used |= {layout.family, *(stack.family for stack in layout.stacks)}
-        built |= set(model_types_in(json.loads((saved(name).folder / "config.json").read_text())))
+        built |= set(model_types_in(json.loads((every_folder[name] / "config.json").read_text())))
     declared = {name for family in families() if family.name in used for name in family.model_types}
     assert declared - built == OF_OTHER_CODE
 

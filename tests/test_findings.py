@@ -136,7 +136,7 @@ def test_what_is_planted_is_found_there_and_nothing_else_is(planted, change, exp
     assert planted(change) == Counter(expected)
 
 
-ELSEWHERE = {"dead-expert", "duplicate-expert", "unread-stack"}
+ELSEWHERE = {"dead-expert", "duplicate-expert", "unread-stack", "extra-layer", "odd-heads", "missing-norm"}
 """Codes that need another model than this one: test_mixture.py and test_strict.py plant them."""
 
 

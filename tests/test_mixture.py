@@ -33,6 +33,9 @@ DEEPSEEK = {
 }  # fmt: skip
 
 
+EMPTY = "experts that hold next to nothing"
+
+
 def random(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -149,8 +152,13 @@ def test_dead_and_doubled_experts_are_found(mixture, audited, tmp_path):
     }
     report = audited(write_checkpoint(tmp_path / "mixture", mixture | planted, MIXTRAL))
     assert [(one["code"], one["projection"], one["layer"], one["message"]) for one in report["findings"]] == [
-        ("dead-expert", "Gate", 3, "Gate of layer 3 has experts that hold next to nothing: 1 of 4"),
-        ("dead-expert", "Up", 3, "Up of layer 3 has experts that hold next to nothing: 0 of 4"),
+        (
+            "dead-expert",
+            "Gate",
+            3,
+            f"Gate of layer 3 has {EMPTY}: expert 1 (1 of 4)",
+        ),
+        ("dead-expert", "Up", 3, f"Up of layer 3 has {EMPTY}: expert 0 (1 of 4)"),
         ("duplicate-expert", "Down", 3, "Down of layer 3: expert 3 is identical to expert 2"),
     ]
     assert report["projections"]["Gate"]["experts"][3]["with_stack"][1] is None

@@ -43,7 +43,6 @@ class Tiny:
 
     model: type[hf.PreTrainedModel]
     config: Callable[[], hf.PreTrainedConfig]
-    kv_heads: int = 2
     norm: Literal["rms", "layer"] | None = "rms"
     residual_scale: float = 1.0
     scales: Mapping[Projection, float] = field(default_factory=dict)
@@ -70,7 +69,6 @@ def tiny(
     config: type[hf.PreTrainedConfig],
     sizes: Mapping[str, Any],
     *,
-    kv_heads: int = 2,
     norm: Literal["rms", "layer"] | None = "rms",
     residual_scale: float = 1.0,
     inputs: Callable[[int], dict[str, Tensor]] | None = None,
@@ -81,7 +79,6 @@ def tiny(
     return Tiny(
         model,
         lambda: config(**VOCABULARY, **(sizes | settings)),
-        kv_heads,
         norm,
         residual_scale,
         scales or {},
@@ -89,8 +86,8 @@ def tiny(
     )
 
 
-def _falcon(kv_heads: int, **settings: Any) -> Tiny:
-    return tiny(hf.FalconForCausalLM, hf.FalconConfig, FALCON, kv_heads=kv_heads, norm="layer", **settings)
+def _falcon(**settings: Any) -> Tiny:
+    return tiny(hf.FalconForCausalLM, hf.FalconConfig, FALCON, norm="layer", **settings)
 
 
 def gemma3_with_vision(text: Mapping[str, Any] = DECODER) -> hf.Gemma3Config:
@@ -138,20 +135,20 @@ TINY: Mapping[str, Tiny] = {
     "olmo2": tiny(hf.Olmo2ForCausalLM, hf.Olmo2Config, DECODER, norm=None),
     "exaone4": tiny(hf.Exaone4ForCausalLM, hf.Exaone4Config, DECODER, norm=None, sliding_window_pattern=2),
     "phi3": tiny(hf.Phi3ForCausalLM, hf.Phi3Config, DECODER),
-    "gpt2": tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer"),
-    "gpt2, square": tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, kv_heads=3, norm="layer", n_inner=24),
-    "gpt_neox": tiny(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer"),
+    "gpt2": tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, norm="layer"),
+    "gpt2, square": tiny(hf.GPT2LMHeadModel, hf.GPT2Config, GPT2, norm="layer", n_inner=24),
+    "gpt_neox": tiny(hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, norm="layer"),
     "gpt_neox, sequential": tiny(
-        hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, kv_heads=6, norm="layer", use_parallel_residual=False
+        hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, NEOX, norm="layer", use_parallel_residual=False
     ),
-    "falcon 40B": _falcon(2, new_decoder_architecture=True, num_kv_heads=2),
-    "falcon 11B": _falcon(2, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1),
-    "falcon 7B": _falcon(1, multi_query=True),
-    "falcon RW": _falcon(6, multi_query=False, parallel_attn=False, alibi=True, bias=True),
-    "bert": tiny(hf.BertForMaskedLM, hf.BertConfig, ENCODER, kv_heads=3, norm=None),
-    "roberta": tiny(hf.RobertaForMaskedLM, hf.RobertaConfig, ENCODER, kv_heads=3, norm=None),
-    "xlm-roberta": tiny(hf.XLMRobertaForMaskedLM, hf.XLMRobertaConfig, ENCODER, kv_heads=3, norm=None),
-    "camembert": tiny(hf.CamembertForMaskedLM, hf.CamembertConfig, ENCODER, kv_heads=3, norm=None),
+    "falcon 40B": _falcon(new_decoder_architecture=True, num_kv_heads=2),
+    "falcon 11B": _falcon(new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1),
+    "falcon 7B": _falcon(multi_query=True),
+    "falcon RW": _falcon(multi_query=False, parallel_attn=False, alibi=True, bias=True),
+    "bert": tiny(hf.BertForMaskedLM, hf.BertConfig, ENCODER, norm=None),
+    "roberta": tiny(hf.RobertaForMaskedLM, hf.RobertaConfig, ENCODER, norm=None),
+    "xlm-roberta": tiny(hf.XLMRobertaForMaskedLM, hf.XLMRobertaConfig, ENCODER, norm=None),
+    "camembert": tiny(hf.CamembertForMaskedLM, hf.CamembertConfig, ENCODER, norm=None),
 }
 
 

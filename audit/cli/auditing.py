@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from reports.model import Report
 
 
+GAPS = ("unread-stack", "missing-projection", "missing-norm", "extra-layer", "odd-heads")
+"""Findings that --strict does not let pass."""
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where a report goes: a folder, and stdout in some format."""
@@ -99,7 +103,7 @@ def refuse_gaps(report: "Report") -> None:
     from audit.errors import CoverageError
 
     gaps = [f"{name} matches no rule" for name in report.coverage.unknown_in_layers]
-    gaps += [one.message for one in report.findings if one.code in ("unread-stack", "missing-projection")]
+    gaps += [one.message for one in report.findings if one.code in GAPS]
     if gaps:
         more = f" (and {len(gaps) - 1} more)" if gaps[1:] else ""
         raise CoverageError(
