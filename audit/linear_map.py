@@ -174,7 +174,7 @@ class Product:
         return float(((left.T @ left) * (right @ right.T)).sum(dim=1).double().sum().clamp(min=0))
 
     def peak(self) -> float:
-        """An upper bound of the order of its entries."""
+        """Its factors' largest magnitudes, multiplied: of the order of its entries."""
         return self.left.peak() * self.right.peak()
 
     def normalised(self) -> "tuple[Product, float]":

@@ -75,8 +75,8 @@ class Expert:
 class Measured:
     """One projection of one layer, measured; `triplets` is None where `problem` says why.
 
-    `peak` is the largest magnitude in it (of a product an upper bound); `experts` has one entry an expert of
-    a stack.
+    `peak` is the largest magnitude in it (of a product, of its factors multiplied); `experts` has one entry
+    an expert of a stack.
     """
 
     place: Place
