@@ -164,6 +164,12 @@ def test_dead_and_doubled_experts_are_found(mixture, audited, tmp_path):
     assert report["projections"]["Gate"]["experts"][3]["with_stack"][1] is None
 
 
+def test_an_expert_turned_round_is_no_duplicate(mixture, audited, tmp_path):
+    at = "model.layers.3.block_sparse_moe.experts."
+    planted = {f"{at}3.w2.weight": -mixture[f"{at}2.w2.weight"]}
+    assert audited(write_checkpoint(tmp_path / "mixture", mixture | planted, MIXTRAL))["findings"] == []
+
+
 def test_a_broken_expert_is_named(mixture, audited, tmp_path):
     name = "model.layers.1.block_sparse_moe.experts.2.w1.weight"
     broken = mixture[name].clone()
