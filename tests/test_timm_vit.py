@@ -24,6 +24,7 @@ from tiny_models import TIMM, VIT
 from torch import Tensor
 
 from audit import AuditOptions, audit_model
+from audit.errors import ConfigError
 from registry import Layout, Miss, Projection, families, match
 from reports.model import Report
 
@@ -292,7 +293,6 @@ CONTROLS = {
     "Q and K swapped": control((ORDER, '["K", "Q", "V"]'), wrong={Q, K}),
     "Q and V swapped": control((ORDER, '["V", "K", "Q"]'), wrong={Q, V, OV}),
     "head by head": control((ORDER, f"{ORDER}\nrepeat = 3"), wrong={Q, K, V, OV}),
-    "Up and Down swapped": control(("fc1", "fc3"), ("fc2", "fc1"), ("fc3", "fc2"), wrong={UP, DOWN}),
     "the mean left in": control(('kind = "layer"', 'kind = "rms"'), wrong=READERS, fold_norm=True),
     "the gain taken as 1 + w": control(
         ('kind = "layer"', 'kind = "layer"\ngain = "1+w"'), wrong=READERS, fold_norm=True
@@ -315,6 +315,12 @@ def test_the_family_declared_wrongly_fails(name: str, tmp_path: Path) -> None:
     else:
         wrong = differing(tiny(multiplied, tried.model), extracted(plan))
     assert wrong == tried.wrong
+
+
+def test_up_and_down_swapped_are_refused_by_the_norm_in_front(tmp_path: Path) -> None:
+    swapped = control(("fc1", "fc3"), ("fc2", "fc1"), ("fc3", "fc2"), wrong={UP, DOWN})
+    with pytest.raises(ConfigError, match=r"norm2\.weight has shape \[24\], where blocks\.0\.mlp\.fc2"):
+        plan_of(saved(tmp_path / "m", swapped.model), family_file=swapped.write(tmp_path / "wrong.toml"))
 
 
 # ------------------------------------------------------------------------------ whose names, and whose not
