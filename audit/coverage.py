@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from audit.projections import ov_obstacle
-from registry import LayerLayout, Layout, LowRankSlot, Projection, Slot, StackLayout
+from registry import LayerLayout, Layout, LowRankSlot, Projection, StackLayout
 from reports.model import Coverage, Finding
 from reports.view import spans
 
@@ -85,12 +85,12 @@ def _odd_heads(stack: StackLayout, chosen: Collection[int], name: str | None) ->
     odd: dict[tuple[Projection, int, int], list[int]] = {}
     for layer in stack.layers:
         heads = layer.heads
-        for projection in (Projection.Q, Projection.K) if heads and layer.index in chosen else ():
+        if heads is None or layer.index not in chosen or _is_latent(layer):
+            continue
+        for projection, count in ((Projection.Q, heads.count), (Projection.K, heads.kv)):
             place = layer.slots.get(projection)
-            assert heads is not None
-            wanted = heads.dim * (heads.count if projection is Projection.Q else heads.kv)
-            if isinstance(place, Slot) and place.shape[0] != wanted and not _is_latent(layer):
-                odd.setdefault((projection, place.shape[0], wanted), []).append(layer.index)
+            if place is not None and place.shape[0] != count * heads.dim:
+                odd.setdefault((projection, place.shape[0], count * heads.dim), []).append(layer.index)
     for (projection, rows, wanted), layers in odd.items():
         message = (
             f"{projection} has {rows} rows in {_in_layers(layers)}{_of(name)}, "
