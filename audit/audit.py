@@ -57,9 +57,11 @@ def run(plan: AuditPlan, command: str, progress: Progress = lambda measured: Non
     series: dict[SeriesKey, list[Measured]] = {
         (stack.label, projection): [] for stack in plan.stacks for projection in stack.projections
     }
-    for measured in pipeline:
+    for measured in pipeline.measure(plan.tasks, {}):
         series[measured.place.stack, measured.projection].append(measured)
         progress(measured)
+    for layers in series.values():
+        layers.sort(key=lambda one: one.layer)
     reports = {stack.label: _reports(plan, stack, series) for stack in plan.stacks}
     found = [*plan.findings]
     for name, projections in reports.items():

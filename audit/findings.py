@@ -8,7 +8,8 @@ from dataclasses import replace
 from math import cbrt, sqrt
 from statistics import median
 
-from audit.measure import Measured, Place
+from audit.measure import Measured
+from audit.plan import Place
 from registry import Projection
 from reports.model import Finding, Pair, ProjectionReport
 from reports.view import null_deviation, spans

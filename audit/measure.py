@@ -12,6 +12,7 @@ from torch import Tensor
 from audit import continuity
 from audit.experts import ExpertStack
 from audit.linear_map import Dense, LinearMap
+from audit.plan import Place
 from audit.svd import (
     SMALL,
     Factorisation,
@@ -32,15 +33,6 @@ _COMFORTABLE = (1e-12, 1e12)
 
 _TIE = 1e-10
 """Singular values closer than this, relative to the largest, count as tied."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """One projection of one layer of one stack; `stack` is None for the main one."""
-
-    stack: str | None
-    projection: Projection
-    layer: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +99,16 @@ class Measurer:
         self._k = k
         self._full = full
         self._dtype = dtype
-        self._previous: tuple[tuple[str | None, Projection], Factorisation] | None = None
+        self._previous: tuple[Place, Factorisation | None] | None = None
 
     def measure(self, place: Place, linear_map: LinearMap | ExpertStack) -> Measured:
         """One projection; NaN, infinite and all-zero ones come back with their problem."""
+        measured = self._measure(place, linear_map)
+        if self._full and measured.problem is not None:
+            self._previous = (place, None)
+        return measured
+
+    def _measure(self, place: Place, linear_map: LinearMap | ExpertStack) -> Measured:
         if isinstance(linear_map, ExpertStack):
             return self._stack(place, linear_map)
         peak = linear_map.peak()
@@ -132,6 +130,14 @@ class Measurer:
             stable_rank=continuity.stable_rank(energy, float(triplets.sigma[0])),
             spectrum=spectrum,
         )
+
+    def remembers(self, place: Place) -> bool:
+        """Whether the factorisation at hand, that the next one is compared with, is of this place."""
+        return self._previous is not None and self._previous[0] == place
+
+    def recall(self, place: Place, linear_map: LinearMap | ExpertStack) -> None:
+        """Take up the factorisation of a place that was measured before."""
+        self.measure(place, linear_map)
 
     def _stack(self, place: Place, stack: ExpertStack) -> Measured:
         experts: list[Expert] = []
@@ -180,17 +186,15 @@ class Measurer:
 
     def _spectrum(self, place: Place, found: Factorisation, scale: float) -> Spectrum:
         spectrum = Spectrum(found.sigma * scale, tied=_has_ties(found.sigma))
-        series = (place.stack, place.projection)
-        if self._previous is not None and self._previous[0] == series:
-            earlier = self._previous[1]
-            if not (spectrum.tied or _has_ties(earlier.sigma)):
-                spectrum = replace(
-                    spectrum,
-                    wa_v=_weighted(earlier.sigma, earlier.v, found.v),
-                    wa_u=_weighted(earlier.sigma, earlier.u, found.u),
-                )
+        earlier = self._previous[1] if self._previous else None
+        if earlier is not None and not (spectrum.tied or _has_ties(earlier.sigma)):
+            spectrum = replace(
+                spectrum,
+                wa_v=_weighted(earlier.sigma, earlier.v, found.v),
+                wa_u=_weighted(earlier.sigma, earlier.u, found.u),
+            )
         kept = Factorisation(found.sigma, found.v.to(self._dtype), found.u.to(self._dtype))
-        self._previous = (series, kept)
+        self._previous = (place, kept)
         return spectrum
 
 

@@ -1,47 +1,135 @@
-"""The work itself: visit the layers in the planned order, and measure each projection as it comes.
+"""The work itself: workers take tasks, and measure each projection as its weights come.
 
-One layer is in memory at a time, of its experts one; what leaves here are a few vectors and numbers.
+Each worker reads, uploads and measures on its own, so that one reads while another computes, and on a CUDA
+device one copies, on a stream of its own, while another's kernels run. A worker holds one projection at a
+time, of experts one; what leaves here are a few vectors and numbers. On a CPU a matrix is one thread's work
+wherever there are as many tasks as threads, so that the numbers do not depend on how many threads there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 
 import torch
 from torch import Tensor
 
 from audit.checkpoint import TensorReader
 from audit.errors import SelectionError
-from audit.measure import Measured, Measurer, Place
-from audit.plan import AuditPlan, planned_reads
+from audit.measure import Measured, Measurer
+from audit.plan import AuditPlan, Place, Task, Visit, planned_reads
 from audit.projections import LayerMaps, compute_dtype, part_of, slots_of
-from registry import Read, Slot
+from registry import Projection, Read, Slot
+
+GPU_WORKERS = 3
+"""One reads, one copies, one computes."""
 
 
 class Pipeline:
-    """Runs a plan on a device; iterate over it to get each measurement as it is made."""
+    """Carries out a plan's tasks on a device, `workers` of them at a time."""
 
-    def __init__(self, plan: AuditPlan, device: torch.device) -> None:
+    def __init__(self, plan: AuditPlan, device: torch.device, workers: int | None = None) -> None:
         """Nothing is read yet."""
         self.plan = plan
         self.device = device
         self.dtype = compute_dtype(set(plan.stored_dtypes)) if device.type != "mps" else torch.float32
+        self.workers = workers or default_workers(device)
         self.bytes_read = 0
 
-    def __iter__(self) -> Iterator[Measured]:
-        """The measurements in the order of the plan's visits."""
+    def measure(self, tasks: Sequence[Task], known: Mapping[Place, Measured]) -> Iterator[Measured]:
+        """Each measurement as it is made, those that are `known` already left out; raises what a task raises.
+
+        Those of one task come in its order, tasks in any.
+        """
+        left = [task for task in tasks if any(place not in known for place in task.places)]
+        visits = [visit for task in left for visit in task.visits]
+        with TensorReader(self.plan.checkpoint, planned_reads(visits, self.plan.options.fold_norm)) as reader:
+            try:
+                if min(self.workers, len(left)) > 1:
+                    yield from self._side_by_side(reader, left, known)
+                else:
+                    with self._settings(torch.get_num_threads()):
+                        for task in left:
+                            yield from self._carry_out(reader, task, known)
+            finally:
+                self.bytes_read += reader.bytes_read
+
+    def _side_by_side(
+        self, reader: TensorReader, tasks: Sequence[Task], known: Mapping[Place, Measured]
+    ) -> Iterator[Measured]:
+        workers = min(self.workers, len(tasks))
+        threads = max(1, torch.get_num_threads() // workers)
+        waiting: SimpleQueue[Task] = SimpleQueue()
+        results: SimpleQueue[Measured | BaseException | None] = SimpleQueue()
+        stop = Event()
+
+        def work() -> None:
+            try:
+                with self._settings(threads):
+                    while not stop.is_set():
+                        for measured in self._carry_out(reader, waiting.get_nowait(), known):
+                            results.put(measured)
+                            if stop.is_set():
+                                break
+            except Empty:
+                results.put(None)
+            except BaseException as error:  # it is raised again where the results are taken
+                results.put(error)
+
+        for task in tasks:
+            waiting.put(task)
+        for _ in range(workers):
+            # daemons: one in the middle of a factorisation must not hold up a program that was stopped
+            Thread(target=work, daemon=True).start()
+        try:
+            while workers:
+                match results.get():
+                    case None:
+                        workers -= 1
+                    case BaseException() as error:
+                        raise error
+                    case measured:
+                        yield measured
+        finally:
+            stop.set()
+
+    def _carry_out(
+        self, reader: TensorReader, task: Task, known: Mapping[Place, Measured]
+    ) -> Iterator[Measured]:
         options = self.plan.options
-        planned = planned_reads(self.plan.visits, options.fold_norm)
         measurer = Measurer(options.k, options.full, self.dtype)
-        with TensorReader(self.plan.checkpoint, planned) as reader, torch.inference_mode():
 
-            def read(one: Read) -> Tensor:
-                return reader.read(one).to(self.device).to(self.dtype)
+        def read(one: Read) -> Tensor:
+            cuda = self.device.type == "cuda"
+            return reader.read(one, pinned=cuda).to(self.device, non_blocking=cuda).to(self.dtype)
 
-            for visit in self.plan.visits:
-                maps = LayerMaps(visit.layer, visit.projections, options.fold_norm, read)
-                for projection in visit.projections:
-                    place = Place(visit.stack, projection, visit.layer.index)
-                    yield measurer.measure(place, maps.take(projection))
-                self.bytes_read = reader.bytes_read
+        def maps(visit: Visit, wanted: tuple[Projection, ...]) -> LayerMaps:
+            return LayerMaps(visit.layer, wanted, options.fold_norm, read)
+
+        before = task.before
+        for visit in task.visits:
+            wanted = tuple(one for one in visit.projections if visit.place(one) not in known)
+            taken = maps(visit, wanted)
+            for projection in wanted:
+                if options.full and before is not None and not measurer.remembers(before.place(projection)):
+                    measurer.recall(
+                        before.place(projection), maps(before, before.projections).take(projection)
+                    )
+                yield measurer.measure(visit.place(projection), taken.take(projection))
+            before = visit
+
+    @contextmanager
+    def _settings(self, threads: int) -> Iterator[None]:
+        """What holds for a thread that measures: no gradients, its share of cores, a stream of its own."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        cuda = self.device.type == "cuda"
+        stream = torch.cuda.stream(torch.cuda.Stream(self.device)) if cuda else nullcontext()  # type: ignore[no-untyped-call]
+        try:
+            with torch.inference_mode(), stream:
+                yield
+        finally:
+            torch.set_num_threads(before)
 
     def identical(self, first: Place, second: Place, experts: tuple[int, int] | None = None) -> bool:
         """Whether two places hold the same stored numbers, or two of their experts: read again, whole."""
@@ -62,6 +150,17 @@ class Pipeline:
         stack = next(stack for stack in self.plan.stacks if stack.label == place.stack)
         layer = next(layer for layer in stack.layers if layer.index == place.layer)
         return slots_of(layer.slots[place.projection])
+
+
+def default_workers(device: torch.device) -> int:
+    """How many tasks go on at once: as many as torch has threads on a CPU, three on a CUDA device."""
+    match device.type:
+        case "cpu":
+            return torch.get_num_threads()
+        case "cuda":
+            return GPU_WORKERS
+        case _:
+            return 1
 
 
 def resolve_device(name: str) -> torch.device:

@@ -40,12 +40,43 @@ PROCESS_BYTES = 400_000_000
 
 
 @dataclass(frozen=True)
+class Place:
+    """One projection of one layer of one stack; `stack` is None for the main one."""
+
+    stack: str | None
+    projection: Projection
+    layer: int
+
+
+@dataclass(frozen=True)
 class Visit:
     """A layer of a stack (None: the main one) and the projections to take from it in one go."""
 
     stack: str | None
     layer: LayerLayout
     projections: tuple[Projection, ...]
+
+    def place(self, projection: Projection) -> Place:
+        """One of its projections."""
+        return Place(self.stack, projection, self.layer.index)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Visits that one worker makes in order: a layer's, or with `full` those of one projection.
+
+    `before` is the visit whose factorisation the first one is compared with, where another task makes it.
+    """
+
+    visits: tuple[Visit, ...]
+    before: Visit | None = None
+
+    @property
+    def places(self) -> Iterator[Place]:
+        """What is measured, in order."""
+        for visit in self.visits:
+            for projection in visit.projections:
+                yield visit.place(projection)
 
 
 @dataclass(frozen=True)
@@ -88,6 +119,16 @@ class AuditPlan:
     def main(self) -> StackPlan:
         """The decoder or text model."""
         return self.stacks[0]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The visits, grouped into what can be done independently."""
+        if not self.options.full:
+            return tuple(Task((visit,)) for visit in self.visits)
+        series: dict[tuple[str | None, tuple[Projection, ...]], list[Visit]] = {}
+        for visit in self.visits:
+            series.setdefault((visit.stack, visit.projections), []).append(visit)
+        return tuple(Task(tuple(visits)) for visits in series.values())
 
     @property
     def bytes_to_read(self) -> int:

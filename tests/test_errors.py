@@ -67,7 +67,7 @@ def test_every_error_ends_the_command_with_its_code(cli, llama, monkeypatch, kin
     def fail(*_):
         raise kind("the thing", "the next\nstep")
 
-    monkeypatch.setattr(Pipeline, "__iter__", fail)
+    monkeypatch.setattr(Pipeline, "measure", fail)
     result = cli(llama)
     assert (result.exit_code, result.stdout) == (kind.exit_code, "")
     assert result.stderr == "error: the thing: the next step\n"

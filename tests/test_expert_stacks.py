@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from audit.experts import ExpertStack
 from audit.linear_map import Dense
-from audit.measure import Measured, Measurer, Place
+from audit.measure import Measured, Measurer
+from audit.plan import Place
 from registry import Projection, Slot
 
 HIDDEN = 20
