@@ -15,7 +15,8 @@ DEGENERATE = 0.98
 
 def alignment(first_kd: Tensor, second_kd: Tensor) -> Tensor:
     """|<a_i, b_i>| of matching rows, [k]: 0 to 1, blind to the signs that an SVD leaves open."""
-    return (first_kd * second_kd).sum(dim=1).abs().clamp(max=1.0)
+    cosines: Tensor = torch.linalg.vecdot(first_kd, second_kd)
+    return cosines.abs().clamp(max=1.0)
 
 
 def alignment_bound(value: float, first_sine: float, second_sine: float) -> float:

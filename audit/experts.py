@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from audit.linear_map import Dense
 from registry import Slot, Space
 
-PASSES = 2
-"""How often each expert is read as a rule: for the Gram matrix, and to certify what came of it. Where leading
-values are close, further passes refine it."""
+PASSES = 10
+"""About how often each expert is read: once to look at it, once a step of the iteration, once to certify."""
 
 
 @dataclass(frozen=True, eq=False)

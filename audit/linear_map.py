@@ -1,14 +1,34 @@
 """Linear maps: all that the SVD code knows of a projection.
 
 A map W has shape [out, in] and acts on rows: matmul takes X [b, in] to X W^T [b, out], rmatmul takes
-Y [b, out] to Y W [b, in]. Blocks of rows keep both products on BLAS's fast path whatever the storage order.
+Y [b, out] to Y W [b, in], and gram does both, X to X W^T W. That is what a Lanczos step costs, so gram reads a
+matrix from memory once: block of rows by block of rows, each turned from its stored type to that of the
+arithmetic, and multiplied both ways while it is in the cache. No second copy of the weights is made.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+BLOCK_BYTES = 2**20
+"""The size of a block of rows in the arithmetic's precision: what a core's cache holds."""
+
+ROWS = 3
+"""Rows that BLAS multiplies at the memory's speed; of a few more it first packs the block, which costs more."""
+
+WHOLE = 2**20
+"""Entries up to which a matrix is one block, turned to another precision once and for all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """What a map makes of rows X [b, in]: `out` = X W^T [b, out], and `back` = X W^T W [b, in]."""
+
+    out: Tensor
+    back: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +74,15 @@ class LinearMap(Protocol):
         """Y W: [b, out] to [b, in]."""
         ...
 
+    def gram(self, rows: Tensor) -> Image:
+        """X W^T and X W^T W, the weights read once."""
+        ...
+
+    @property
+    def turned(self) -> bool:
+        """Whether the transposed map is the cheaper one for gram."""
+        ...
+
     def frobenius_squared(self) -> float:
         """The sum of its squared singular values."""
         ...
@@ -77,9 +106,13 @@ class LinearMap(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """A matrix, [out, in]; a view of another tensor is as good as one of its own."""
+    """A matrix, [out, in], as stored; a view of another tensor is as good as one of its own.
+
+    `precision` is that of the arithmetic, where it is not the stored one: float32 for half floats.
+    """
 
     weight: Tensor
+    precision: torch.dtype | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -88,8 +121,8 @@ class Dense:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The matrix's own."""
-        return self.weight.dtype
+        """float32, or float64 where the weights are or it was asked for."""
+        return self.precision or torch.promote_types(self.weight.dtype, torch.float32)
 
     @property
     def device(self) -> torch.device:
@@ -99,38 +132,96 @@ class Dense:
     @property
     def transposed(self) -> "Dense":
         """A view."""
-        return Dense(self.weight.T)
+        return Dense(self.weight.T, self.precision)
+
+    @property
+    def turned(self) -> bool:
+        """Small ones go by their shorter side; of large ones the stored rows are what lies together."""
+        return self.shape[1] > self.shape[0] if self._is_whole else self._lies_turned
+
+    def matrix(self) -> Tensor:
+        """All of it [out, in] in the precision of the arithmetic; the stored tensor where that is the same."""
+        return self.weight.to(self.dtype)
 
     def matmul(self, rows: Tensor) -> Tensor:
         """X W^T."""
-        return rows @ self.weight.T
+        if self._lies_turned:
+            return self.transposed.rmatmul(rows)
+        return torch.cat([rows @ block.T for block in self._blocks()], dim=1)
 
     def rmatmul(self, rows: Tensor) -> Tensor:
         """Y W."""
-        return rows @ self.weight
+        if self._lies_turned:
+            return self.transposed.matmul(rows)
+        back = rows.new_zeros(len(rows), self.shape[1])
+        start = 0
+        for block in self._blocks():
+            back.addmm_(rows[:, start : start + len(block)], block)
+            start += len(block)
+        return back
+
+    def gram(self, rows: Tensor) -> Image:
+        """X W^T and X W^T W in one pass; in two where it is not the rows that lie together."""
+        if self._lies_turned:
+            out = self.matmul(rows)
+            return Image(out, self.rmatmul(out))
+        out, back, start = rows.new_empty(len(rows), self.shape[0]), rows.new_zeros(rows.shape), 0
+        few = ROWS if len(rows) < 2 * ROWS else len(rows)
+        parts = list(zip(*(torch.split(whole, few) for whole in (rows, out, back)), strict=True))
+        for block in self._blocks():
+            for part, part_out, part_back in parts:
+                image = part @ block.T
+                part_back.addmm_(image, block)
+                part_out[:, start : start + len(block)] = image
+            start += len(block)
+        return Image(out, back)
 
     def frobenius_squared(self) -> float:
-        """Summed in the matrix's own precision by row, then in float64."""
-        return float(torch.linalg.vector_norm(self.weight, dim=1).double().square().sum())
+        """Summed in the precision of the arithmetic by block, then in float64."""
+        return sum(float(torch.linalg.vector_norm(block)) ** 2 for block in self._blocks())
 
     def peak(self) -> float:
-        """One pass over the matrix."""
+        """One pass over the stored matrix."""
         low, high = torch.aminmax(self.weight)
         return float(torch.maximum(high, -low))
 
     def normalised(self) -> "tuple[Dense, float]":
         """Divided by its largest magnitude; itself where it is all zero."""
         peak = self.peak()
-        return (Dense(self.weight / peak), peak) if peak else (self, 1.0)
+        return (Dense(self.matrix() / peak), peak) if peak else (self, 1.0)
 
     def double(self) -> "Dense":
-        """A copy in float64, or itself where it is that already."""
+        """The same matrix with float64 arithmetic: a copy where it is small or its device is no CPU."""
         weight = self.weight.cpu() if self.device.type == "mps" else self.weight
-        return Dense(weight.double())
+        if self._is_whole or self.device.type == "cuda":
+            return Dense(weight.double())
+        return Dense(weight, torch.float64)
 
     def core(self) -> Core:
         """Itself."""
-        return Core(self.weight)
+        return Core(self.matrix())
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.weight.numel() <= WHOLE
+
+    @property
+    def _lies_turned(self) -> bool:
+        return not self._is_whole and self.weight.stride(0) < self.weight.stride(1)
+
+    def _blocks(self) -> Iterator[Tensor]:
+        """Blocks of rows in the precision of the arithmetic; each is gone when the next one comes."""
+        if self._is_whole or self.device.type != "cpu":
+            yield self.matrix()
+            return
+        count = max(1, BLOCK_BYTES // (self.shape[1] * self.dtype.itemsize))
+        blocks = torch.split(self.weight, count)
+        if self.weight.dtype == self.dtype:
+            yield from blocks
+            return
+        buffer = torch.empty(count, self.shape[1], dtype=self.dtype)
+        for block in blocks:
+            yield buffer[: len(block)].copy_(block)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +259,19 @@ class Product:
         """First left, then right."""
         return self.right.rmatmul(self.left.rmatmul(rows))
 
+    def gram(self, rows: Tensor) -> Image:
+        """Right, then left both ways, then right again."""
+        image = self.left.gram(self.right.matmul(rows))
+        return Image(image.out, self.right.rmatmul(image.back))
+
+    @property
+    def turned(self) -> bool:
+        """It goes by its shorter side."""
+        return self.shape[1] > self.shape[0]
+
     def frobenius_squared(self) -> float:
         """Tr(L^T L . R R^T), from the two r x r Gram matrices."""
-        left, right = self.left.weight, self.right.weight
+        left, right = self.left.matrix(), self.right.matrix()
         return float(((left.T @ left) * (right @ right.T)).sum(dim=1).double().sum().clamp(min=0))
 
     def peak(self) -> float:
@@ -189,8 +290,8 @@ class Product:
 
     def core(self) -> Core:
         """R_left R_right^T between the orthonormal factors of two thin QRs: r x r when r is the smallest."""
-        left, r_left = torch.linalg.qr(self.left.weight)
-        right, r_right = torch.linalg.qr(self.right.weight.T)
+        left, r_left = torch.linalg.qr(self.left.matrix())
+        right, r_right = torch.linalg.qr(self.right.matrix().T)
         return Core(r_left @ r_right.T, left.T, right.T)
 
 
@@ -203,8 +304,10 @@ def ov_composite(output: Dense, value: Dense | Product, kv_heads: int, head_dim:
     itself, its left factor is multiplied in, which leaves the inner dimension of the right one.
     """
     out, width = output.shape
-    groups = output.weight.reshape(out, kv_heads, width // (kv_heads * head_dim), head_dim)
-    left = groups.sum(2).reshape(out, kv_heads * head_dim)
+    count = width // (kv_heads * head_dim)
+    if count > 1:
+        groups = output.weight.reshape(out, kv_heads, count, head_dim)
+        output = Dense(groups.sum(2, dtype=output.dtype).reshape(out, kv_heads * head_dim))
     if isinstance(value, Product):
-        return Product(Dense(left @ value.left.weight), value.right)
-    return Product(Dense(left), value)
+        return Product(Dense(output.matrix() @ value.left.matrix()), value.right)
+    return Product(output, value)

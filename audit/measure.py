@@ -1,7 +1,6 @@
 """Measure one projection of one layer: its leading triplets, its energy, and with --full its whole
 spectrum."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -21,8 +20,10 @@ from audit.svd import (
     gram_of,
     leading,
     leading_of,
+    leading_of_spectrum,
     leading_of_stack,
     spectrum_of,
+    values_and_leading,
 )
 from registry import Projection
 
@@ -101,16 +102,20 @@ class Measurer:
         self._dtype = dtype
         self._previous: tuple[Place, Factorisation | None] | None = None
 
-    def measure(self, place: Place, linear_map: LinearMap | ExpertStack) -> Measured:
-        """One projection; NaN, infinite and all-zero ones come back with their problem."""
-        measured = self._measure(place, linear_map)
+    def measure(self, place: Place, linear_map: LinearMap | ExpertStack, *, alone: bool = False) -> Measured:
+        """One projection; NaN, infinite and all-zero ones come back with their problem.
+
+        With `alone` it is compared with no other: then its singular values do, without their vectors.
+        """
+        if isinstance(linear_map, ExpertStack):
+            measured = self._stack(place, linear_map)
+        else:
+            measured = self._matrix(place, linear_map, alone)
         if self._full and measured.problem is not None:
             self._previous = (place, None)
         return measured
 
-    def _measure(self, place: Place, linear_map: LinearMap | ExpertStack) -> Measured:
-        if isinstance(linear_map, ExpertStack):
-            return self._stack(place, linear_map)
+    def _matrix(self, place: Place, linear_map: LinearMap, alone: bool) -> Measured:
         peak = linear_map.peak()
         measured = Measured(place, linear_map.shape, peak)
         if problem := _problem(peak):
@@ -119,11 +124,15 @@ class Measurer:
         energy = linear_map.frobenius_squared()
         if energy == 0 or scale == 0:
             return replace(measured, problem="zero")
-        if self._full:
+        name, spectrum = f"{place.projection}.{place.layer}", None
+        if not self._full:
+            triplets = leading(linear_map, self._k, name)
+        elif alone:
+            sigma, triplets = values_and_leading(linear_map, self._k, name)
+            spectrum = Spectrum(sigma * scale, tied=_has_ties(sigma))
+        else:
             found = factorise(linear_map)
             triplets, spectrum = leading_of(found, linear_map, self._k), self._spectrum(place, found, scale)
-        else:
-            triplets, spectrum = leading(linear_map, self._k, f"{place.projection}.{place.layer}"), None
         return replace(
             measured,
             triplets=_settled(triplets, scale, self._dtype),
@@ -140,36 +149,32 @@ class Measurer:
         self.measure(place, linear_map)
 
     def _stack(self, place: Place, stack: ExpertStack) -> Measured:
-        experts: list[Expert] = []
-        name = f"{place.projection}.{place.layer}"
-        exactly = self._full or prod(stack.shape) <= SMALL
-        gram = gram_of(self._looked_at(stack, name, experts), stack.hidden, exactly=exactly)
+        name, spectrum = f"{place.projection}.{place.layer}", None
+        experts = tuple(
+            self._expert(expert, f"{name}.{index}") for index, expert in enumerate(stack.readers())
+        )
         peak = max((one.peak for one in experts), key=lambda value: (value != value, value))
-        measured = Measured(place, stack.shape, peak, experts=tuple(experts))
+        measured = Measured(place, stack.shape, peak, experts=experts)
         if problem := _problem(peak) or ("zero" if peak == 0 else None):
             return replace(measured, problem=problem)
-        alive = tuple(slot for slot, one in zip(stack.slots, experts, strict=True) if one.problem is None)
-        triplets = leading_of_stack(replace(stack, slots=alive), gram, self._k, name)
-        spectrum = None
+        # an expert that holds nothing adds nothing
+        alive = [(slot, one) for slot, one in zip(stack.slots, experts, strict=True) if one.problem is None]
+        stack = replace(stack, slots=tuple(slot for slot, _ in alive))
         if self._full:
-            sigma, vectors = spectrum_of(gram)
+            sigma, vectors = spectrum_of(gram_of(stack.readers(), stack.hidden))
+            triplets = leading_of_spectrum(stack, sigma, vectors, self._k)
             empty = vectors[:, :0]
             v, u = (vectors, empty) if stack.facing == "v" else (empty, vectors)
             spectrum = self._spectrum(place, Factorisation(sigma, v, u), 1.0)
+        else:
+            precisely = prod(stack.shape) <= SMALL or not all(_is_comfortable(one.peak) for _, one in alive)
+            triplets = leading_of_stack(stack, self._k, name, precisely=precisely)
         return replace(
             measured,
             triplets=_settled(triplets, 1.0, self._dtype),
             stable_rank=continuity.stable_rank(sum(one.energy for one in experts), float(triplets.sigma[0])),
             spectrum=spectrum,
         )
-
-    def _looked_at(self, stack: ExpertStack, name: str, seen: list[Expert]) -> Iterator[Dense]:
-        """The stack's experts, each measured on its way; those that hold nothing or are broken stay out."""
-        for index, expert in enumerate(stack.readers()):
-            one = self._expert(expert, f"{name}.{index}")
-            seen.append(one)
-            if one.problem is None:
-                yield expert if _is_comfortable(one.peak) else expert.double()
 
     def _expert(self, expert: Dense, name: str) -> Expert:
         peak = expert.peak()
@@ -233,5 +238,14 @@ def _settled(triplets: Triplets, scale: float, dtype: torch.dtype) -> Triplets:
         None if vectors is None else vectors.to("cpu", dtype, copy=True)
         for vectors in (triplets.v, triplets.u)
     )
-    bound = (triplets.bound + torch.finfo(dtype).eps).clamp(max=1.0)
-    return Triplets(triplets.sigma * scale, v, u, triplets.residual * scale, bound)
+    eps = torch.finfo(dtype).eps
+    return replace(
+        triplets,
+        sigma=triplets.sigma * scale,
+        v=v,
+        u=u,
+        residual=triplets.residual * scale,
+        gap=triplets.gap * scale,
+        bound=(triplets.bound + eps).clamp(max=1.0),
+        plane_bound=min(1.0, triplets.plane_bound + eps),
+    )

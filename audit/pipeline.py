@@ -18,7 +18,7 @@ from audit.checkpoint import TensorReader
 from audit.errors import SelectionError
 from audit.measure import Measured, Measurer
 from audit.plan import AuditPlan, Place, Task, Visit, planned_reads
-from audit.projections import LayerMaps, compute_dtype, part_of, slots_of
+from audit.projections import LayerMaps, compute_dtype, in_arithmetic, part_of, slots_of
 from registry import Projection, Read, Slot
 
 GPU_WORKERS = 3
@@ -100,13 +100,15 @@ class Pipeline:
         measurer = Measurer(options.k, options.full, self.dtype)
 
         def read(one: Read) -> Tensor:
+            if self.device.type == "cpu":
+                return reader.read(one)  # as stored: passes over it are limited by the memory's speed
             cuda = self.device.type == "cuda"
-            return reader.read(one, pinned=cuda).to(self.device, non_blocking=cuda).to(self.dtype)
+            return in_arithmetic(reader.read(one, pinned=cuda).to(self.device, non_blocking=cuda))
 
         def maps(visit: Visit, wanted: tuple[Projection, ...]) -> LayerMaps:
             return LayerMaps(visit.layer, wanted, options.fold_norm, read)
 
-        before = task.before
+        before, alone = task.before, options.full and task.before is None and len(task.visits) == 1
         for visit in task.visits:
             wanted = tuple(one for one in visit.projections if visit.place(one) not in known)
             taken = maps(visit, wanted)
@@ -115,7 +117,7 @@ class Pipeline:
                     measurer.recall(
                         before.place(projection), maps(before, before.projections).take(projection)
                     )
-                yield measurer.measure(visit.place(projection), taken.take(projection))
+                yield measurer.measure(visit.place(projection), taken.take(projection), alone=alone)
             before = visit
 
     @contextmanager

@@ -78,7 +78,7 @@ class LayerMaps:
         self._held: dict[Read, Tensor] = {}
 
     def take(self, projection: Projection) -> Map:
-        """The map of a projection the layer has, in float32 or better; experts stay where they are."""
+        """The map of a projection the layer has, weights as stored; experts stay where they are."""
         try:
             if projection is Projection.OV:
                 return self._compose()
@@ -110,7 +110,7 @@ class LayerMaps:
         """up . diag(gain) . down; with a key that all heads share, [up diag(gain), 0; 0, I] . [down; key]."""
         up_OR = self._matrix(slot.up)
         if slot.gain is not None:
-            up_OR = up_OR * self._tensor(Read(slot.gain)).to(up_OR)
+            up_OR = in_arithmetic(up_OR) * self._tensor(Read(slot.gain)).to(up_OR.device)
         down_RI = self._matrix(slot.down)
         if slot.shared_key is not None:
             key_SI = part_of(self._tensor(slot.shared_key.read), slot.shared_key)
@@ -173,11 +173,17 @@ def fold(weight_OI: Tensor, stored_gain_I: Tensor, norm: NormSlot) -> Tensor:
 
     For LayerNorm, which subtracts the mean first, W diag(g) (I - 11^T / d).
     """
+    weight_OI = in_arithmetic(weight_OI)
     gain_I = stored_gain_I.to(weight_OI) + 1 if norm.plus_one else stored_gain_I.to(weight_OI)
     folded_OI = weight_OI * gain_I
     if norm.kind == "layer":
         folded_OI -= folded_OI.mean(dim=1, keepdim=True)
     return folded_OI
+
+
+def in_arithmetic(weight: Tensor) -> Tensor:
+    """The weights in float32, or in float64 where they are stored so."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def compute_dtype(stored_dtypes: set[str]) -> torch.dtype:

@@ -1,59 +1,160 @@
-"""The exact path: every singular triplet, from the eigenvectors of the smaller Gram matrix in float64.
+"""The exact path: every singular triplet, from the eigenvectors of the smaller Gram matrix.
 
-Squaring halves the digits of small singular values: those below 1e-7 sigma1, each a share of the energy
-below 1e-14, count as zero.
+The Gram matrix and its eigenvectors x are taken in float32, for half the time and memory, and sigma = |W^T x|
+is taken anew: an error e in x costs sigma^2 an error of e^2 only. Where that is not good enough, because the
+spectrum reaches further down than float32 can see beside sigma1, all of it is done in float64. Squaring halves
+the digits of small singular values: in float64 those below 1e-7 sigma1, each a share of the energy below 1e-14,
+count as zero.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from audit.linear_map import LinearMap
+from audit.svd.lanczos import ANGLE_TARGET, leading_vectors
 from audit.svd.triplets import Triplets, certify
 
 ZERO = 1e-7
 """Singular values below this share of the largest count as zero."""
 
+SINGLE = 2**20
+"""Entries up to which a matrix is factorised in float64 from the start."""
+
+SPARE = 4
+"""Vectors kept beyond the k asked for, to refine the leading ones with."""
+
+FLOOR = 3e-3
+"""The share of sigma1 down to which float32 resolves singular values."""
+
+UNSEEN = 1e-6
+"""The share of the energy that may lie below FLOOR, or be amiss in all, for float32 to do."""
+
+TURN = 3e-5
+"""What float32 may turn the vectors by, weighted by their shares of the energy as WA weighs them."""
+
+ALLOWANCE = 32.0
+"""What may separate a computed singular value from the true one, in units of eps * sigma1."""
+
+PANELS = 4
+"""Panels of rows that a Gram matrix is made in, below the diagonal only."""
+
 
 @dataclass(frozen=True, eq=False)
 class Factorisation:
-    """All r non-zero singular triplets, largest first: sigma [r], v [r, in], u [r, out], in float64."""
+    """All r non-zero singular triplets, largest first: sigma [r] in float64, v [r, in], u [r, out].
+
+    The vectors are in the precision of the route taken.
+    """
 
     sigma: Tensor
     v: Tensor
     u: Tensor
 
+    @property
+    def swapped(self) -> "Factorisation":
+        """That of the transposed map."""
+        return Factorisation(self.sigma, self.u, self.v)
+
+    @property
+    def eps(self) -> float:
+        """The rounding unit of the route taken."""
+        return torch.finfo(self.v.dtype).eps
+
 
 def factorise(linear_map: LinearMap) -> Factorisation:
     """Every non-zero singular triplet of a finite map; r is 0 for a zero map.
 
-    Works in float64 on the map's device, on the CPU where the device has no float64 (MPS).
+    Works on the map's device, in float64 on the CPU where the device has no float64 (MPS).
     """
-    core = linear_map.double().core()
+    if prod(linear_map.shape) > SINGLE and linear_map.dtype == torch.float32:
+        found = _factorise(linear_map)
+        if _single_suffices(found, linear_map.frobenius_squared()):
+            return found
+    return _factorise(linear_map.double())
+
+
+def singular_values(linear_map: LinearMap) -> Tensor:
+    """All non-zero singular values, largest first, where no vectors are wanted; in float64."""
+    core = linear_map.double().core().matrix
+    if core.shape[0] > core.shape[1]:
+        core = core.T
+    sigma: Tensor = torch.linalg.eigvalsh(gram_matrix(core)).flip(0).clamp(min=0).sqrt().cpu()
+    return sigma[sigma > ZERO * sigma[0]]
+
+
+def gram_matrix(matrix: Tensor) -> Tensor:
+    """M M^T [n, n] of M [n, m], its lower triangle only."""
+    gram = matrix.new_zeros(len(matrix), len(matrix))
+    size = -(-len(matrix) // PANELS)
+    for start in range(0, len(matrix), size):
+        panel = matrix[start : start + size]
+        torch.mm(matrix[start:], panel.T, out=gram[start:, start : start + len(panel)])
+    return gram
+
+
+def _factorise(linear_map: LinearMap) -> Factorisation:
+    core = linear_map.core()
     matrix = core.matrix
     tall = matrix.shape[0] > matrix.shape[1]
     if tall:
         matrix = matrix.T
-    vectors = torch.linalg.eigh(matrix @ matrix.T).eigenvectors
-    short = vectors.T.flip(0)  # rows: singular vectors of the shorter side, largest first
+    short = torch.linalg.eigh(gram_matrix(matrix)).eigenvectors.T.flip(0)
     long = short @ matrix
     # |M^T u| keeps digits that the square root of an eigenvalue has lost
-    sigma = torch.linalg.vector_norm(long, dim=1)
+    sigma = torch.linalg.vector_norm(long, dim=1, dtype=_wide(long))
     order = torch.argsort(sigma, descending=True)
     order = order[sigma[order] > ZERO * sigma.max()] if len(order) else order
-    sigma, short, long = sigma[order], short[order], long[order] / sigma[order, None]
+    sigma, short, long = sigma[order], short[order], long[order]
+    long /= sigma[:, None].to(long.dtype)
     u, v = (long, short) if tall else (short, long)
     return Factorisation(
-        sigma.cpu(),
+        sigma.double().cpu(),
         v if core.right is None else v @ core.right,
         u if core.left is None else u @ core.left,
     )
 
 
-def leading_of(factorisation: Factorisation, linear_map: LinearMap, k: int) -> Triplets:
-    """The first k triplets of a factorisation, certified on the map in float64."""
-    k = min(k, len(factorisation.sigma))
-    next_sigma = float(factorisation.sigma[k]) if len(factorisation.sigma) > k else 0.0
-    sigma, v, u = factorisation.sigma[:k], factorisation.v[:k], factorisation.u[:k]
-    return certify(linear_map.double(), sigma, v, u, next_sigma)
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+def _single_suffices(found: Factorisation, energy: float) -> bool:
+    """Whether a factorisation in float32 is good for WA within 1e-4 and effective rank within 1e-5."""
+    power = found.sigma.square()
+    if len(power) < 2:
+        return False
+    share = power / energy
+    unseen = float(share[found.sigma < FLOOR * found.sigma[0]].sum()) + abs(float(share.sum()) - 1)
+    between = power[:-1] - power[1:]
+    gap = torch.minimum(torch.cat([between, between[-1:]]), torch.cat([between[:1], between]))
+    turn = (4 * found.eps * power[0] / gap.clamp(min=torch.finfo(gap.dtype).tiny)).clamp(max=1.0)
+    return unseen <= UNSEEN and float((share * turn).square().sum().sqrt()) <= TURN
+
+
+def leading_of(found: Factorisation, linear_map: LinearMap, k: int) -> Triplets:
+    """The first k triplets of a map's factorisation, certified in float64; refined there where it helps."""
+    if linear_map.turned:
+        return leading_of(found.swapped, linear_map.transposed, k).swapped
+    k = min(k, len(found.sigma))
+    precise = linear_map.double()
+    upper = following(found.sigma, min(linear_map.shape), found.eps, k)
+    block = torch.linalg.qr(found.v[: k + SPARE].to(precise.device, precise.dtype).T).Q.T
+    triplets = certify(precise, block, k, upper)
+    if found.v.dtype == torch.float64 or bool((triplets.bound <= ANGLE_TARGET).all()):
+        return triplets
+    refined = leading_vectors(precise, block, k, torch.Generator().manual_seed(0), upper)
+    return triplets if refined is None else certify(precise, refined.block, k, upper)
+
+
+def following(sigma: Tensor, rank: int, eps: float, k: int) -> list[float]:
+    """What all singular values after the first i lie below, i = 1 .. k, given all that are not zero.
+
+    `rank` is the smaller side of the map; values not among them are below ZERO of the first.
+    """
+    allowed = ALLOWANCE * eps * float(sigma[0])
+    known = [float(one) + allowed for one in sigma[1 : k + 1]]
+    last = ZERO * float(sigma[0]) + allowed if len(sigma) < rank else 0.0
+    return [*known, last][:k]

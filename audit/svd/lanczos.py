@@ -1,18 +1,20 @@
-"""Leading singular triplets by block Golub-Kahan-Lanczos with full reorthogonalisation.
+"""Leading singular vectors by block Lanczos on W^T W, with full reorthogonalisation, from a random start.
 
-(Golub and Kahan 1965; block form after Golub, Luk and Overton 1981.) Two bases of orthonormal rows grow
-side by side, V in the input space and U in the output space, with W V^T = U^T B^T kept exactly: B holds the
-coefficients that were really subtracted, so rounding, rank deficiency and random refills never break it.
-A block finds ties up to its size, which a single vector cannot.
+(Golub and Kahan 1965; block form after Golub, Luk and Overton 1981.) One basis of orthonormal rows grows block
+by block; A Q^T = Q^T T^T + (what leaves the basis) is kept exactly: T holds the coefficients that were really
+subtracted, so that rounding, rank deficiency and random refills never break it. Each step reads the weights
+once. A block finds ties up to its size, which a single vector cannot, and makes it so improbable that anything
+was missed that the run itself can tell (audit/svd/chance.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from audit.linear_map import LinearMap
-from audit.svd.triplets import Triplets, certify, sine_bound
+from audit.svd.chance import DECLARED, Run, Statement, statements
+from audit.svd.triplets import GramMap, bounds
 
 ANGLE_TARGET = 4e-5
 """The bound on the sine of each leading vector's angle that is worked towards; two keep |cos| to 1e-4."""
@@ -20,38 +22,35 @@ ANGLE_TARGET = 4e-5
 MAX_BASIS = 640
 """Basis vectors after which the exact path is the cheaper one."""
 
+NOISE = 4.0
+"""What rounding adds to the recurrence, in units of eps * sigma1^2."""
 
-@dataclass(frozen=True, eq=False)
-class Ritz:
-    """What one look at B tells: values, their residual estimates, and coefficients of the vectors."""
-
-    sigma: Tensor
-    residual: Tensor
-    v: Tensor
-    u: Tensor
+LARGE = 2**22
+"""Entries of a map from which on a step costs more than a look at what it brought."""
 
 
 @dataclass(frozen=True, eq=False)
 class Leaders:
-    """Certified triplets, and what a finer run can start from.
+    """Where a run ended: Ritz vectors [b, in] in float64, leading ones first, and what can be stated.
 
-    `block` [b, in] are the leading Ritz vectors, more of them than triplets; `next_sigma` is the upper
-    estimate of the first singular value left out that the bounds rest on.
+    `upper[i]` bounds what follows the first i+1 singular values, None where that is not known; `chance` is
+    that of any of these being wrong.
     """
 
-    triplets: Triplets
     block: Tensor
-    next_sigma: float
+    upper: tuple[float | None, ...]
+    chance: float
 
 
 class Basis:
     """Orthonormal rows [filled, dim] that grow block by block."""
 
-    def __init__(self, dim: int, like: LinearMap, generator: torch.Generator) -> None:
-        """An empty basis of R^dim on the map's device."""
-        self._rows = torch.empty(0, dim, dtype=like.dtype, device=like.device)
+    def __init__(self, start: Tensor, generator: torch.Generator) -> None:
+        """The rows of `start`, made orthonormal."""
+        self._rows = torch.empty(0, start.shape[1], dtype=start.dtype, device=start.device)
         self._generator = generator
         self.filled = 0
+        self.extend(start)
 
     @property
     def rows(self) -> Tensor:
@@ -67,7 +66,18 @@ class Basis:
         start = self.filled
         taken = min(len(block), self._rows.shape[1] - start)
         self._reserve(start + taken)
-        coefficients = block.new_zeros(len(block), start + taken)
+        remainder, seen = self._project_out(block)
+        if taken == len(block):
+            q, r = torch.linalg.qr(remainder.T)
+            kept, size = r.diagonal().abs(), torch.linalg.vector_norm(block, dim=1)
+            if bool((kept > torch.finfo(block.dtype).eps ** 0.5 * size).all()):
+                self._rows[start : start + taken] = q.T
+                self.filled += taken
+                return torch.cat([seen, r.T], dim=1)
+        return self._extend_by_row(block, taken)
+
+    def _extend_by_row(self, block: Tensor, taken: int) -> Tensor:
+        coefficients = block.new_zeros(len(block), self.filled + taken)
         for i, row in enumerate(block):
             remainder, seen = self._project_out(row)
             coefficients[i, : self.filled] = seen
@@ -89,12 +99,12 @@ class Basis:
                 [self._rows, self._rows.new_empty(room - len(self._rows), self._rows.shape[1])]
             )
 
-    def _project_out(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        """The row less its part in the basis, and that part's coefficients; twice is enough."""
-        seen = self.rows @ row
-        row = row - seen @ self.rows
-        again = self.rows @ row
-        return row - again @ self.rows, seen + again
+    def _project_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows less their part in the basis, and that part's coefficients; twice is enough."""
+        seen = rows @ self.rows.T
+        rows = rows - seen @ self.rows
+        again = rows @ self.rows.T
+        return rows - again @ self.rows, seen + again
 
     def _fresh_direction(self) -> tuple[Tensor, Tensor]:
         noise = torch.randn(self._rows.shape[1], generator=self._generator, dtype=torch.float64).to(
@@ -105,61 +115,85 @@ class Basis:
         return remainder, torch.linalg.vector_norm(remainder)
 
 
-def leading_triplets(
-    linear_map: LinearMap, start: Tensor, k: int, generator: torch.Generator, next_sigma: float = 0.0
-) -> Leaders | None:
-    """The k leading triplets, started from the rows of `start` [b, in] with b > k; None if not converged.
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Ritz values theta [m] of W^T W, largest first, with the rows' coefficients s [m, m] (columns: Ritz
+    vectors) and what leaves the basis along each, `out` [b, m]."""
 
-    Converged means: each angle's sine is bounded by ANGLE_TARGET, or the residual has reached rounding.
-    `next_sigma` is an earlier run's estimate, which this one may raise but not lower. Needs in <= out; a
-    map the other way round goes in transposed.
+    theta: Tensor
+    s: Tensor
+    out: Tensor
+
+
+def leading_vectors(
+    linear_map: GramMap,
+    start: Tensor,
+    k: int,
+    generator: torch.Generator,
+    upper: Sequence[float | None] | None = None,
+) -> Leaders | None:
+    """The k leading right singular vectors, from the rows of `start` [b, in], drawn at random; b > k, or = in.
+
+    None if not converged. Converged means: each angle's sine is bounded by ANGLE_TARGET and the bound is as
+    good as certain, or the residual has reached rounding. Where `upper` is known already (see Leaders) any
+    start will do.
     """
-    out_dim, in_dim = linear_map.shape
-    right, left = Basis(in_dim, linear_map, generator), Basis(out_dim, linear_map, generator)
-    right.extend(start)
-    previous, rows_of_b, passes, next_look = 0, [], 0, 1
+    right = Basis(start, generator)
+    rows_of_t: list[Tensor] = []
+    previous, next_look, slowly = 0, 2, linear_map.shape[0] * linear_map.shape[1] >= LARGE
     while True:
-        passes += 1
-        first = left.filled
-        rows_of_b.append(left.extend(linear_map.matmul(right.rows[previous:])).double().cpu())
-        previous = right.filled
-        coefficients = right.extend(linear_map.rmatmul(left.rows[first:]))
-        complete = right.filled == previous
-        spent = right.filled > MAX_BASIS
-        if passes >= next_look or complete or spent:
-            next_look = max(passes + 1, int(1.15 * passes))
-            ritz = _look(rows_of_b, left.filled, coefficients[:, previous:].double().cpu())
-            if complete or _converged(ritz, k, linear_map.dtype):
-                return _lift(linear_map, ritz, (right.rows[:previous], left.rows), k, len(start), next_sigma)
+        known = right.filled
+        rows_of_t.append(right.extend(linear_map.gram(right.rows[previous:]).back).double().cpu())
+        complete, spent = right.filled == known, right.filled > MAX_BASIS
+        if len(rows_of_t) >= next_look or complete or spent:
+            next_look = len(rows_of_t) + 1 if slowly else max(len(rows_of_t) + 1, int(1.15 * len(rows_of_t)))
+            look = _look(rows_of_t, known)
+            noise = NOISE * torch.finfo(linear_map.dtype).eps * float(look.theta[0])
+            if complete:
+                return _complete(look, right.rows, k, len(start), noise)
+            run = Run(linear_map.shape[1], look.theta, look.s[: len(start)], look.out, noise)
+            stated = () if upper else statements(run, k)
+            certain = upper or _uppers(stated)
+            if _converged(look, certain, k, noise):
+                chance = sum(one.chance for one in stated if one.chance <= DECLARED)
+                return Leaders(_lifted(look, right.rows[:known], max(k, len(start))), tuple(certain), chance)
             if spent:
                 return None
+        previous = known
 
 
-def _look(rows_of_b: list[Tensor], width: int, outgoing: Tensor) -> Ritz:
-    """Singular triplets of B [filled v, filled u], with |W^T u - sigma v| from the last block's outgoing."""
-    b = torch.cat([torch.nn.functional.pad(rows, (0, width - rows.shape[1])) for rows in rows_of_b])
-    x, sigma, yt = torch.linalg.svd(b, full_matrices=False)
-    residual = torch.linalg.vector_norm(yt[:, width - len(outgoing) :] @ outgoing, dim=1)
-    return Ritz(sigma, residual, x.T, yt)
+def _look(rows_of_t: list[Tensor], known: int) -> Look:
+    """Eigenpairs of T, whose last rows reach beyond the basis that was multiplied."""
+    last = rows_of_t[-1]
+    earlier = [torch.nn.functional.pad(rows, (0, known - rows.shape[1])) for rows in rows_of_t[:-1]]
+    t = torch.cat([*earlier, last[:, :known]])
+    theta, s = torch.linalg.eigh((t + t.T) / 2)
+    theta, s = theta.flip(0), s.flip(1)
+    return Look(theta, s, last[:, known:].T @ s[known - len(last) :])
 
 
-def _converged(ritz: Ritz, k: int, dtype: torch.dtype) -> bool:
-    if len(ritz.sigma) <= k:
+def _uppers(stated: tuple[Statement, ...]) -> tuple[float | None, ...]:
+    return tuple(max(one.upper, 0.0) ** 0.5 if one.chance <= DECLARED else None for one in stated)
+
+
+def _converged(look: Look, upper: Sequence[float | None], k: int, noise: float) -> bool:
+    if len(look.theta) <= k:
         return False
-    sigma, residual = ritz.sigma, ritz.residual
-    floor = 4 * torch.finfo(dtype).eps * sigma[0]
-    below = sigma[:k] - sigma[1 : k + 1] - residual[1 : k + 1]
-    gap = torch.minimum(below, torch.cat([below[:1], sigma[: k - 1] - sigma[1:k]]))
-    return bool(((sine_bound(residual[:k], gap) <= ANGLE_TARGET / 2) | (residual[:k] <= floor)).all())
+    sigma = look.theta[:k].clamp(min=0).sqrt()
+    left = torch.linalg.vector_norm(look.out[:, :k], dim=0)
+    _, bound, _ = bounds(sigma, left / sigma.clamp(min=torch.finfo(torch.float64).tiny), upper)
+    return bool(((bound <= 0.8 * ANGLE_TARGET) | (left <= noise)).all())
 
 
-def _lift(
-    linear_map: LinearMap, ritz: Ritz, bases: tuple[Tensor, Tensor], k: int, width: int, next_sigma: float
-) -> Leaders:
-    """Ritz vectors in the full spaces, normalised, and certified on the map."""
-    right, left = bases
-    block = torch.nn.functional.normalize(ritz.v[:width].to(right) @ right, dim=1)
-    u = torch.nn.functional.normalize(ritz.u[:k].to(left) @ left, dim=1)
-    if len(ritz.sigma) > k:
-        next_sigma = max(next_sigma, float(ritz.sigma[k] + ritz.residual[k]))
-    return Leaders(certify(linear_map, ritz.sigma[:k], block[:k], u, next_sigma), block, next_sigma)
+def _complete(look: Look, rows: Tensor, k: int, b: int, noise: float) -> Leaders:
+    """The basis is the whole space: nothing can have been missed."""
+    following = [*(look.theta[1 : k + 1].clamp(min=0) + noise).sqrt().tolist(), 0.0]
+    return Leaders(_lifted(look, rows, max(k, b)), tuple(following[: min(k, len(look.theta))]), 0.0)
+
+
+def _lifted(look: Look, rows: Tensor, count: int) -> Tensor:
+    """Leading Ritz vectors in the whole space, orthonormal, in float64 where the device has it."""
+    precise = torch.float32 if rows.device.type == "mps" else torch.float64
+    block = look.s[:, :count].T.to(rows.device, precise) @ rows.to(precise)
+    q: Tensor = torch.linalg.qr(block.T).Q
+    return q.T

@@ -1,60 +1,128 @@
 """Singular triplets and what is known of their error.
 
-For a computed triplet (sigma, u, v) with residuals r = W v - sigma u and s = W^T u - sigma v, and a gap delta
-between sigma and the rest of the spectrum, Wedin's theorem bounds the angle of each vector to the true one:
-sin(angle) <= sqrt(|r|^2 + |s|^2) / delta. (Wedin 1972; Stewart and Sun, Matrix Perturbation Theory, V.4)
+A vector v of unit length gives sigma = |W v| and u = W v / sigma; what is left is s = W^T u - sigma v. With
+theta = sigma^2 and every other eigenvalue of W^T W at least `distance` away from it, the angle of v to the true
+vector is bounded by sigma |s| / distance (Davis and Kahan 1970), and with every other singular value at least
+`gap` away, those of v and u by |s| / gap (Wedin 1972; Stewart and Sun, Matrix Perturbation Theory, V.4). For
+the first vector the angle of u is no larger than that of v, for the i-th its sine at most sigma_1 / sigma_i
+times as large: W stretches no other direction more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from audit.linear_map import LinearMap
+from audit.linear_map import Image
 
 ROUNDING = 8.0
-"""Rounding in a residual's own evaluation, in units of eps * sigma1; it is added to every residual."""
+"""Rounding in the evaluation of W^T W v - sigma^2 v, in units of eps * sigma1^2, added to what is left."""
+
+
+class GramMap(Protocol):
+    """What an iteration needs of W [out, in], or a certificate: X to X W^T and X W^T W."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating point type of its arithmetic."""
+        ...
+
+    def gram(self, rows: Tensor) -> Image:
+        """X W^T and X W^T W, the weights read once."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Triplets:
     """Leading singular triplets, largest first.
 
-    sigma [k], v [k, in], u [k, out]; residual [k] is sqrt(|r|^2 + |s|^2) with rounding added; bound [k] is
-    the bound on the sine of each vector's angle to the true one, 1 where nothing is known. v or u is None
-    where that space is not defined.
+    sigma [k], v [k, in], u [k, out]; residual [k] is |W^T u - sigma v| with rounding added; gap [k] a lower
+    estimate of each sigma's distance to all others, 0 where nothing is known; bound [k] the bound on the sine
+    of each vector's angle to the true one, plane_bound that on the largest angle between the first k right
+    (or left) vectors' span and the true one, 1 where nothing is known. `chance` is the probability, over the
+    random start, that gaps and bounds rest on a value the iteration has missed; 0 on the exact path. v or u
+    is None where that space is not defined.
     """
 
     sigma: Tensor
     v: Tensor | None
     u: Tensor | None
     residual: Tensor
+    gap: Tensor
     bound: Tensor
+    plane_bound: float = 1.0
+    chance: float = 0.0
+
+    @property
+    def swapped(self) -> "Triplets":
+        """Those of the transposed map."""
+        return Triplets(
+            self.sigma, self.u, self.v, self.residual, self.gap, self.bound, self.plane_bound, self.chance
+        )
+
+    def first(self, k: int) -> "Triplets":
+        """The first k of them."""
+        v, u = (None if vectors is None else vectors[:k] for vectors in (self.v, self.u))
+        plane = self.plane_bound if k == len(self.sigma) else 1.0
+        return Triplets(
+            self.sigma[:k], v, u, self.residual[:k], self.gap[:k], self.bound[:k], plane, self.chance
+        )
 
 
-def certify(linear_map: LinearMap, sigma: Tensor, v: Tensor, u: Tensor, next_sigma: float) -> Triplets:
-    """The triplets with their residuals measured on the map itself, and the bounds that follow.
+def certify(
+    linear_map: GramMap, v: Tensor, k: int, upper: Sequence[float | None], chance: float = 0.0
+) -> Triplets:
+    """The k triplets that orthonormal right vectors v [m, in], m >= k, hold, and what follows for them.
 
-    sigma [k] descending; `next_sigma` is an upper estimate of the first singular value left out.
+    The rows are turned to their Ritz vectors. `upper[i]` is what all singular values after the first i+1 lie
+    below, None where that is unknown: then nothing is stated of that vector, nor of those after it. Works in
+    the map's precision, which should be float64.
     """
+    image = linear_map.gram(v)
+    turn = torch.linalg.eigh(image.out @ image.out.T).eigenvectors.flip(1)[:, :k].T
+    v, out, back = turn @ v, turn @ image.out, turn @ image.back
+    sigma = torch.linalg.vector_norm(out, dim=1)
+    u = out / sigma[:, None].clamp(min=torch.finfo(sigma.dtype).tiny)
+    leftover = torch.linalg.vector_norm(back - sigma.square()[:, None] * v, dim=1)
+    sigma, leftover = sigma.double().cpu(), leftover.double().cpu()
+    rounding = ROUNDING * torch.finfo(linear_map.dtype).eps * float(sigma[0]) ** 2
+    residual = (leftover + rounding) / sigma.clamp(min=torch.finfo(torch.float64).tiny)
+    return Triplets(sigma, v, u, residual, *bounds(sigma, residual, upper), chance)
+
+
+def bounds(sigma: Tensor, residual: Tensor, upper: Sequence[float | None]) -> tuple[Tensor, Tensor, float]:
+    """gap [k], bound [k] and plane_bound from sigma [k], residual [k], and `upper` as certify has it."""
     k = len(sigma)
-    scale = sigma.to(v)[:, None]
-    right = torch.linalg.vector_norm(linear_map.matmul(v) - scale * u, dim=1)
-    left = torch.linalg.vector_norm(linear_map.rmatmul(u) - scale * v, dim=1)
-    rounding = ROUNDING * torch.finfo(linear_map.dtype).eps * float(sigma[0])
-    residual = torch.hypot(right, left).double().cpu() + rounding
-    sigma = sigma.double().cpu()
-    upper = torch.cat([sigma + residual, torch.tensor([next_sigma], dtype=torch.float64)])
-    gap = torch.empty(k, dtype=torch.float64)
-    for i in range(k):
-        below = sigma[i] - upper[i + 1]
-        above = sigma[i - 1] - residual[i - 1] - sigma[i] if i else below
-        gap[i] = torch.minimum(below, above)
-    return Triplets(sigma, v, u, residual, sine_bound(residual, gap))
+    gap, bound = torch.zeros(k, dtype=torch.float64), torch.ones(k, dtype=torch.float64)
+    known = next((i for i, one in enumerate(upper) if one is None), k)
+    for i in range(known):
+        here, left = float(sigma[i]), float(residual[i])
+        others = [float(one) for one in upper[i : i + 1] if one is not None]
+        if i:
+            others.append(float(sigma[i - 1] - residual[i - 1]))
+        if others[0] >= here or (i and others[1] <= here):
+            continue
+        gap[i] = min(abs(here - other) for other in others)
+        distance = min(abs(here - other) * (here + other) for other in others)
+        if gap[i] <= left or distance <= here * left:
+            continue
+        wedin = left / float(gap[i])
+        davis_kahan = here * left / distance
+        grown = float(sigma[0] + residual[0]) / (here - left) if i else 1.0
+        bound[i] = min(1.0, wedin, davis_kahan * grown)
+    return gap, bound, _plane_bound(sigma, residual, upper[k - 1] if known == k else None)
 
 
-def sine_bound(residual: Tensor, gap: Tensor) -> Tensor:
-    """residual / gap, and 1 where the gap is not resolved."""
-    return torch.where(gap > residual, residual / gap.clamp(min=torch.finfo(gap.dtype).tiny), 1.0).clamp(
-        max=1.0
-    )
+def _plane_bound(sigma: Tensor, residual: Tensor, upper: float | None) -> float:
+    """|R|_F / (sigma_k - the next): Wedin's theorem for the first k vectors together."""
+    if upper is None:
+        return 1.0
+    left, gap = float(residual.square().sum().sqrt()), float(sigma[-1]) - upper
+    return min(1.0, left / gap) if gap > left else 1.0
