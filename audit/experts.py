@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from audit.linear_map import Dense
 from registry import Slot, Space
 
-PASSES = 10
+PASSES = 12
 """About how often each expert is read: once to look at it, once a step of the iteration, once to certify."""
 
 

@@ -1,8 +1,8 @@
 """Linear maps: all that the SVD code knows of a projection.
 
 A map W has shape [out, in] and acts on rows: matmul takes X [b, in] to X W^T [b, out], rmatmul takes
-Y [b, out] to Y W [b, in], and gram does both, X to X W^T W. That is what a Lanczos step costs, so gram reads a
-matrix from memory once: block of rows by block of rows, each turned from its stored type to that of the
+Y [b, out] to Y W [b, in], and gram does both, X to X W^T W. That is what a Lanczos step costs, so gram reads
+a matrix from memory once: block of rows by block of rows, each turned from its stored type to that of the
 arithmetic, and multiplied both ways while it is in the cache. No second copy of the weights is made.
 """
 
@@ -17,7 +17,11 @@ BLOCK_BYTES = 2**20
 """The size of a block of rows in the arithmetic's precision: what a core's cache holds."""
 
 ROWS = 3
-"""Rows that BLAS multiplies at the memory's speed; of a few more it first packs the block, which costs more."""
+"""Rows that BLAS multiplies at the memory's speed; of a few more it first packs the block, which costs
+more."""
+
+PANELS = 4
+"""Panels that a Gram matrix is made in, on one side of the diagonal only."""
 
 WHOLE = 2**20
 """Entries up to which a matrix is one block, turned to another precision once and for all."""
@@ -83,6 +87,10 @@ class LinearMap(Protocol):
         """Whether the transposed map is the cheaper one for gram."""
         ...
 
+    def survey(self) -> tuple[float, float]:
+        """Its peak and its frobenius_squared, the weights read once."""
+        ...
+
     def frobenius_squared(self) -> float:
         """The sum of its squared singular values."""
         ...
@@ -140,7 +148,8 @@ class Dense:
         return self.shape[1] > self.shape[0] if self._is_whole else self._lies_turned
 
     def matrix(self) -> Tensor:
-        """All of it [out, in] in the precision of the arithmetic; the stored tensor where that is the same."""
+        """All of it [out, in] in the precision of the arithmetic; the stored tensor where that is the
+        same."""
         return self.weight.to(self.dtype)
 
     def matmul(self, rows: Tensor) -> Tensor:
@@ -165,6 +174,10 @@ class Dense:
         if self._lies_turned:
             out = self.matmul(rows)
             return Image(out, self.rmatmul(out))
+        if self._is_whole:
+            matrix = self.matrix()
+            out = rows @ matrix.T
+            return Image(out, out @ matrix)
         out, back, start = rows.new_empty(len(rows), self.shape[0]), rows.new_zeros(rows.shape), 0
         few = ROWS if len(rows) < 2 * ROWS else len(rows)
         parts = list(zip(*(torch.split(whole, few) for whole in (rows, out, back)), strict=True))
@@ -176,14 +189,21 @@ class Dense:
             start += len(block)
         return Image(out, back)
 
+    def survey(self) -> tuple[float, float]:
+        """Both in one pass; the energy is summed in the arithmetic's precision by row, then in float64."""
+        block = self.transposed if self._lies_turned else self
+        looks = [(_peak(rows), _energy(rows)) for rows in block._blocks()]
+        # a NaN is no larger than anything: it must not be passed over
+        peak = max((one for one, _ in looks), key=lambda value: (value != value, value), default=0.0)
+        return peak, sum(energy for _, energy in looks)
+
     def frobenius_squared(self) -> float:
-        """Summed in the precision of the arithmetic by block, then in float64."""
-        return sum(float(torch.linalg.vector_norm(block)) ** 2 for block in self._blocks())
+        """Summed in the arithmetic's precision by row, then in float64."""
+        return self.survey()[1]
 
     def peak(self) -> float:
         """One pass over the stored matrix."""
-        low, high = torch.aminmax(self.weight)
-        return float(torch.maximum(high, -low))
+        return _peak(self.weight)
 
     def normalised(self) -> "tuple[Dense, float]":
         """Divided by its largest magnitude; itself where it is all zero."""
@@ -269,10 +289,20 @@ class Product:
         """It goes by its shorter side."""
         return self.shape[1] > self.shape[0]
 
+    def survey(self) -> tuple[float, float]:
+        """One after the other."""
+        return self.peak(), self.frobenius_squared()
+
     def frobenius_squared(self) -> float:
-        """Tr(L^T L . R R^T), from the two r x r Gram matrices."""
-        left, right = self.left.matrix(), self.right.matrix()
-        return float(((left.T @ left) * (right @ right.T)).sum(dim=1).double().sum().clamp(min=0))
+        """Tr(L^T L . R R^T), from the two r x r Gram matrices, of which the upper triangles suffice."""
+        left, right, total = self.left.matrix(), self.right.matrix(), 0.0
+        size = -(-len(right) // PANELS)
+        for start in range(0, len(right), size):
+            products = left[:, start : start + size].T @ left[:, start:]
+            products *= right[start : start + size] @ right[start:].T
+            sums = products.sum(dim=0).double()
+            total += 2 * float(sums.sum()) - float(sums[:size].sum())
+        return max(total, 0.0)
 
     def peak(self) -> float:
         """Its factors' largest magnitudes, multiplied: of the order of its entries."""
@@ -293,6 +323,16 @@ class Product:
         left, r_left = torch.linalg.qr(self.left.matrix())
         right, r_right = torch.linalg.qr(self.right.matrix().T)
         return Core(r_left @ r_right.T, left.T, right.T)
+
+
+def _peak(rows: Tensor) -> float:
+    low, high = torch.aminmax(rows)
+    return float(torch.maximum(high, -low))
+
+
+def _energy(rows: Tensor) -> float:
+    norms = torch.linalg.vector_norm(rows, dim=1).double()
+    return float(norms @ norms)
 
 
 def ov_composite(output: Dense, value: Dense | Product, kv_heads: int, head_dim: int) -> Product:

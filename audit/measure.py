@@ -1,7 +1,9 @@
 """Measure one projection of one layer: its leading triplets, its energy, and with --full its whole
 spectrum."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from math import prod
 from typing import Literal
 
@@ -13,9 +15,11 @@ from audit.experts import ExpertStack
 from audit.linear_map import Dense, LinearMap
 from audit.plan import Place
 from audit.svd import (
+    DOUBT,
     SMALL,
     Factorisation,
     Triplets,
+    doubt,
     factorise,
     gram_of,
     leading,
@@ -31,6 +35,9 @@ Problem = Literal["nan", "inf", "zero"]
 
 _COMFORTABLE = (1e-12, 1e12)
 """Magnitudes whose squares float32 holds; others are scaled, in float64."""
+
+EXACT = 1e-12
+"""A rounding unit above this is float32's."""
 
 _TIE = 1e-10
 """Singular values closer than this, relative to the largest, count as tied."""
@@ -92,6 +99,24 @@ class Measured:
         return self.place.layer
 
 
+@dataclass(eq=False)
+class Earlier:
+    """The layer before, that the next one is compared with: its factorisation, None where it has none.
+
+    `again` makes it anew in float64, which is done once at most, where float32 leaves a doubt.
+    """
+
+    place: Place
+    found: Factorisation | None
+    again: Callable[[], Factorisation] | None = None
+
+    @cached_property
+    def precise(self) -> Factorisation:
+        """The factorisation in float64."""
+        assert self.found is not None
+        return self.again() if self.again else self.found
+
+
 class Measurer:
     """Measures maps one after the other; with `full` it holds the factorisation before, to compare with."""
 
@@ -100,7 +125,7 @@ class Measurer:
         self._k = k
         self._full = full
         self._dtype = dtype
-        self._previous: tuple[Place, Factorisation | None] | None = None
+        self._earlier: Earlier | None = None
 
     def measure(self, place: Place, linear_map: LinearMap | ExpertStack, *, alone: bool = False) -> Measured:
         """One projection; NaN, infinite and all-zero ones come back with their problem.
@@ -112,16 +137,15 @@ class Measurer:
         else:
             measured = self._matrix(place, linear_map, alone)
         if self._full and measured.problem is not None:
-            self._previous = (place, None)
+            self._earlier = Earlier(place, None)
         return measured
 
     def _matrix(self, place: Place, linear_map: LinearMap, alone: bool) -> Measured:
-        peak = linear_map.peak()
+        peak, energy = linear_map.survey()
         measured = Measured(place, linear_map.shape, peak)
         if problem := _problem(peak):
             return replace(measured, problem=problem)
-        linear_map, scale = _comfortable(linear_map, peak)
-        energy = linear_map.frobenius_squared()
+        linear_map, scale, energy = _comfortable(linear_map, peak, energy)
         if energy == 0 or scale == 0:
             return replace(measured, problem="zero")
         name, spectrum = f"{place.projection}.{place.layer}", None
@@ -132,7 +156,9 @@ class Measurer:
             spectrum = Spectrum(sigma * scale, tied=_has_ties(sigma))
         else:
             found = factorise(linear_map)
-            triplets, spectrum = leading_of(found, linear_map, self._k), self._spectrum(place, found, scale)
+            again = partial(factorise, linear_map.double()) if found.eps > EXACT else None
+            triplets = leading_of(found, linear_map, self._k)
+            spectrum = self._spectrum(Earlier(place, found, again), scale)
         return replace(
             measured,
             triplets=_settled(triplets, scale, self._dtype),
@@ -142,7 +168,7 @@ class Measurer:
 
     def remembers(self, place: Place) -> bool:
         """Whether the factorisation at hand, that the next one is compared with, is of this place."""
-        return self._previous is not None and self._previous[0] == place
+        return self._earlier is not None and self._earlier.place == place
 
     def recall(self, place: Place, linear_map: LinearMap | ExpertStack) -> None:
         """Take up the factorisation of a place that was measured before."""
@@ -165,7 +191,7 @@ class Measurer:
             triplets = leading_of_spectrum(stack, sigma, vectors, self._k)
             empty = vectors[:, :0]
             v, u = (vectors, empty) if stack.facing == "v" else (empty, vectors)
-            spectrum = self._spectrum(place, Factorisation(sigma, v, u), 1.0)
+            spectrum = self._spectrum(Earlier(place, Factorisation(sigma, v, u)), 1.0)
         else:
             precisely = prod(stack.shape) <= SMALL or not all(_is_comfortable(one.peak) for _, one in alive)
             triplets = leading_of_stack(stack, self._k, name, precisely=precisely)
@@ -177,30 +203,42 @@ class Measurer:
         )
 
     def _expert(self, expert: Dense, name: str) -> Expert:
-        peak = expert.peak()
+        peak, energy = expert.survey()
         if problem := _problem(peak):
             return Expert(peak, float("nan"), problem)
         if peak == 0:
             return Expert(peak, 0.0, "zero")
-        linear_map, scale = _comfortable(expert, peak)
-        energy = linear_map.frobenius_squared() * scale**2
+        linear_map, scale, energy = _comfortable(expert, peak, energy)
+        energy *= scale**2
         triplets = leading(linear_map, 1, name)
         assert triplets.v is not None
         vector = triplets.v[0].to("cpu", self._dtype, copy=True)
         return Expert(peak, energy, None, float(triplets.sigma[0]) * scale, vector)
 
-    def _spectrum(self, place: Place, found: Factorisation, scale: float) -> Spectrum:
-        spectrum = Spectrum(found.sigma * scale, tied=_has_ties(found.sigma))
-        earlier = self._previous[1] if self._previous else None
-        if earlier is not None and not (spectrum.tied or _has_ties(earlier.sigma)):
-            spectrum = replace(
-                spectrum,
-                wa_v=_weighted(earlier.sigma, earlier.v, found.v),
-                wa_u=_weighted(earlier.sigma, earlier.u, found.u),
-            )
-        kept = Factorisation(found.sigma, found.v.to(self._dtype), found.u.to(self._dtype))
-        self._previous = (place, kept)
+    def _spectrum(self, here: Earlier, scale: float) -> Spectrum:
+        assert here.found is not None
+        spectrum = Spectrum(here.found.sigma * scale, tied=_has_ties(here.found.sigma))
+        before = self._earlier
+        if before and before.found and not (spectrum.tied or _has_ties(before.found.sigma)):
+            wa_v, wa_u = _weighted(before, before.found, here, here.found)
+            spectrum = replace(spectrum, wa_v=wa_v, wa_u=wa_u)
+        self._earlier = here
         return spectrum
+
+
+def _weighted(
+    before: Earlier, first: Factorisation, here: Earlier, second: Factorisation
+) -> tuple[float | None, float | None]:
+    """WA in both spaces, from float64 where the float32 factorisations leave too much doubt."""
+    if max(first.eps, second.eps) > EXACT and doubt(first, second) > DOUBT:
+        first, second = before.precise, here.precise
+    return _wa(first.sigma, first.v, second.v), _wa(first.sigma, first.u, second.u)
+
+
+def _wa(sigma: Tensor, first: Tensor, second: Tensor) -> float | None:
+    if first.shape[1] != second.shape[1] or first.shape[1] == 0:
+        return None
+    return continuity.sigma_weighted_alignment(sigma.to(first.device), first, second.to(first.dtype))
 
 
 def _problem(peak: float) -> Problem | None:
@@ -209,19 +247,16 @@ def _problem(peak: float) -> Problem | None:
     return "inf" if peak == float("inf") else None
 
 
-def _comfortable(linear_map: LinearMap, peak: float) -> tuple[LinearMap, float]:
-    """The map at a scale whose squares can be summed, and the factor that leads back."""
-    return (linear_map, 1.0) if _is_comfortable(peak) else linear_map.double().normalised()
+def _comfortable(linear_map: LinearMap, peak: float, energy: float) -> tuple[LinearMap, float, float]:
+    """The map at a scale whose squares can be summed, the factor that leads back, and its energy there."""
+    if _is_comfortable(peak):
+        return linear_map, 1.0, energy
+    scaled, scale = linear_map.double().normalised()
+    return scaled, scale, scaled.frobenius_squared()
 
 
 def _is_comfortable(peak: float) -> bool:
     return _COMFORTABLE[0] < peak < _COMFORTABLE[1]
-
-
-def _weighted(sigma: Tensor, first: Tensor, second: Tensor) -> float | None:
-    if first.shape[1] != second.shape[1] or first.shape[1] == 0:
-        return None
-    return continuity.sigma_weighted_alignment(sigma.to(first.device), first, second.to(first.dtype))
 
 
 def _has_ties(sigma: Tensor) -> bool:

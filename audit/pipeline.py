@@ -17,23 +17,21 @@ from torch import Tensor
 from audit.checkpoint import TensorReader
 from audit.errors import SelectionError
 from audit.measure import Measured, Measurer
-from audit.plan import AuditPlan, Place, Task, Visit, planned_reads
+from audit.memory import Use
+from audit.plan import AuditPlan, Place, Task, Visit, planned_reads, workers_for
 from audit.projections import LayerMaps, compute_dtype, in_arithmetic, part_of, slots_of
 from registry import Projection, Read, Slot
 
-GPU_WORKERS = 3
-"""One reads, one copies, one computes."""
-
 
 class Pipeline:
-    """Carries out a plan's tasks on a device, `workers` of them at a time."""
+    """Carries out a plan's tasks on a device, `workers` of them at a time: see workers_for."""
 
     def __init__(self, plan: AuditPlan, device: torch.device, workers: int | None = None) -> None:
-        """Nothing is read yet."""
+        """Nothing is read yet; raises SelectionError where --max-memory is too little."""
         self.plan = plan
         self.device = device
         self.dtype = compute_dtype(set(plan.stored_dtypes)) if device.type != "mps" else torch.float32
-        self.workers = workers or default_workers(device)
+        self.workers = workers or workers_for(plan, device.type, torch.get_num_threads())
         self.bytes_read = 0
 
     def measure(self, tasks: Sequence[Task], known: Mapping[Place, Measured]) -> Iterator[Measured]:
@@ -112,6 +110,7 @@ class Pipeline:
         for visit in task.visits:
             wanted = tuple(one for one in visit.projections if visit.place(one) not in known)
             taken = maps(visit, wanted)
+            reader.expect(dict.fromkeys(planned_reads([visit], options.fold_norm)))
             for projection in wanted:
                 if options.full and before is not None and not measurer.remembers(before.place(projection)):
                     measurer.recall(
@@ -119,6 +118,11 @@ class Pipeline:
                     )
                 yield measurer.measure(visit.place(projection), taken.take(projection), alone=alone)
             before = visit
+
+    def use(self, peak: int) -> Use:
+        """What the work was planned to take of this machine's memory, where `peak` is what it took."""
+        planned = self.plan.demand(on_cpu=self.device.type == "cpu").at(self.workers)
+        return Use(peak, planned, self.workers, self.plan.options.ceiling)
 
     @contextmanager
     def _settings(self, threads: int) -> Iterator[None]:
@@ -152,17 +156,6 @@ class Pipeline:
         stack = next(stack for stack in self.plan.stacks if stack.label == place.stack)
         layer = next(layer for layer in stack.layers if layer.index == place.layer)
         return slots_of(layer.slots[place.projection])
-
-
-def default_workers(device: torch.device) -> int:
-    """How many tasks go on at once: as many as torch has threads on a CPU, three on a CUDA device."""
-    match device.type:
-        case "cpu":
-            return torch.get_num_threads()
-        case "cuda":
-            return GPU_WORKERS
-        case _:
-            return 1
 
 
 def resolve_device(name: str) -> torch.device:

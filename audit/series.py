@@ -73,6 +73,8 @@ def summarise(
         unmeasured={**lacking, **dict(_reasons(series, known, full))},
         trajectory=paths,
         experts=_experts(series),
+        gap=tuple(_numbers(one, "gap") for one in series),
+        chance=tuple(None if one.triplets is None else one.triplets.chance for one in series),
     )
 
 
@@ -118,13 +120,13 @@ def _is_degenerate(one: Measured) -> bool:
 def _subspaces(first: Measured, second: Measured) -> Subspaces | None:
     if first.triplets is None or second.triplets is None or first.shape != second.shape:
         return None
-    planes = {
-        space: (getattr(first.triplets, space), getattr(second.triplets, space)) for space in ("v", "u")
-    }
-    angles = {
-        space: () if a is None or b is None else continuity.subspace_alignment(a.double(), b.double())
-        for space, (a, b) in planes.items()
-    }
+    turned = first.triplets.plane_bound, second.triplets.plane_bound
+    angles: dict[str, tuple[float, ...]] = {}
+    for space in ("v", "u"):
+        a, b = getattr(first.triplets, space), getattr(second.triplets, space)
+        known = a is not None and b is not None
+        angles[space] = continuity.subspace_alignment(a.double(), b.double()) if known else ()
+        angles[f"bound_{space}"] = tuple(continuity.alignment_bound(one, *turned) for one in angles[space])
     return Subspaces(**angles)
 
 

@@ -29,6 +29,8 @@ def _lengths(found: ProjectionReport) -> Iterator[str]:
         "sigma": found.sigma,
         "residual": found.residual,
         "angle_bound": found.angle_bound,
+        "gap": found.gap,
+        "chance": found.chance,
         "effective_rank": found.effective_rank,
         "spectrum": found.spectrum,
         "trajectory.v": found.trajectory.v.points if found.trajectory.v else None,

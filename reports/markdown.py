@@ -18,6 +18,8 @@ from reports.figures import (
 from reports.invariance import INVARIANCES
 from reports.model import Report, Stack
 from reports.pattern import sentences
+from reports.planes import LEGEND as LEGEND_OF_PLANES
+from reports.planes import SHOWN, plane_rows
 from reports.reading import INTRODUCTION, LIMITS, TERMS, character
 from reports.stacks import described, not_measured, notes
 from reports.view import (
@@ -58,6 +60,7 @@ def _lines(report: Report, illustrated: bool) -> Iterator[str]:
     yield from _main_table(report.main)
     yield from ("", LEGEND.replace("Full bars mark", "Bold marks"))
     yield from _note_lines(report.main)
+    yield from _plane_lines(report.main)
     yield from _figures(figures, HEATMAP, *TRAJECTORIES.values())
     yield from ("", "## What the leading directions are like", "")
     yield from _detail_table(report.main)
@@ -91,6 +94,7 @@ def _stack_lines(report: Report, name: str, figures: Sequence[Illustration]) -> 
     yield from (f"- {escape(sentence)}" for sentence in (*sentences(stack), *experts.sentences(stack)))
     yield from ("", *_main_table(stack))
     yield from _note_lines(stack)
+    yield from _plane_lines(stack)
     yield from _figures(figures, own[CONTINUITY])
     yield from ("", *_detail_table(stack), "", *_character_lines(stack))
     if experts.with_experts(stack):
@@ -138,6 +142,22 @@ def _main_table(stack: Stack) -> Iterator[str]:
 def _note_lines(stack: Stack) -> Iterator[str]:
     for note in notes(stack):
         yield from ("", escape(note))
+
+
+def _plane_lines(stack: Stack) -> Iterator[str]:
+    rows = plane_rows(stack)
+    if not rows:
+        return
+    yield from ("", "### Degenerate pairs", "")
+    yield from table(
+        ("", "layers", "v1", "planes of v1, v2", "u1", "planes of u1, u2", "bound"),
+        (
+            (escape(row.projection), row.layers, row.v1, row.plane_v, row.u1, row.plane_u, row.bound)
+            for row in rows[:SHOWN]
+        ),
+    )
+    more = f" {len(rows) - SHOWN} more such pairs are in audit.json." if len(rows) > SHOWN else ""
+    yield from ("", LEGEND_OF_PLANES + more)
 
 
 def _lacking_lines(report: Report) -> Iterator[str]:

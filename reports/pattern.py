@@ -93,7 +93,7 @@ def _sentences(stack: Stack) -> Iterator[str]:
     if degenerate:
         yield (
             f"Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined: "
-            f"{degenerate}. audit.json compares their leading planes."
+            f"{degenerate}. report.md compares their leading planes."
         )
 
 

@@ -205,7 +205,7 @@ def test_one_expert_is_in_memory_at_a_time(mixture, cli, tmp_path, monkeypatch):
     monkeypatch.setattr(TensorReader, "read", watched)
     folder = write_checkpoint(tmp_path / "mixture", {k: v.double() for k, v in mixture.items()}, MIXTRAL)
     assert cli(folder, "--only", "gate,up,down").exit_code == 0
-    assert len(most) == LAYERS * EXPERTS * 3 * 2
+    assert len(most) >= LAYERS * EXPERTS * 3 * 3  # to look at, at least one step, to certify
     assert max(most) <= 2
 
 

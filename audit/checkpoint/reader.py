@@ -1,11 +1,13 @@
 """Read tensors from shards: each file is opened once, and closed after the last read that was planned.
 
-Several threads may read at once.
+Several threads may read at once. Where more is to be read than half of this machine's memory holds, the
+system is told to drop from its cache what no read is planned for any more: else it drops what others need.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import BinaryIO, Self
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from audit.checkpoint.header import TensorEntry
-from audit.checkpoint.model import Checkpoint, ShardFile
+from audit.checkpoint.model import Checkpoint, ShardFile, StoredTensor
 from audit.errors import TruncatedError, UnsupportedDtypeError
 from registry import Read, Slab
 
@@ -26,30 +28,38 @@ FLOAT_DTYPES: Mapping[str, torch.dtype] = {
 """The stored dtypes that are plain floating point numbers."""
 
 
+AHEAD = 2**30
+"""Bytes that one hint may ask the system to read ahead."""
+
+
 class TensorReader:
     """Reads tensors of one checkpoint; `planned` are all the reads to come, in any order."""
 
     def __init__(self, checkpoint: Checkpoint, planned: Iterable[Read]) -> None:
         """Nothing is opened yet."""
         self._checkpoint = checkpoint
-        self._left = Counter(checkpoint.tensors[read.tensor].file.name for read in planned)
+        self._planned = Counter(planned)
+        self._left = Counter(self._stored(read).file.name for read in self._planned.elements())
+        whole = sum(self._extent(read)[1] for read in self._planned)
+        self._drops = whole > _physical_memory() / 2
         self._open: dict[str, BinaryIO] = {}
         self._lock = Lock()
+        self._closed = False
         self.bytes_read = 0
 
     def read(self, read: Read, *, pinned: bool = False) -> Tensor:
         """The tensor as stored: its own dtype and shape, on the CPU, in memory of its own; or a slab of it.
 
         A slab of a tensor with three axes has two. `pinned` memory is what a CUDA device copies from without
-        waiting. Raises UnsupportedDtypeError for a dtype that is no plain
-        float, TruncatedError for a short file.
+        waiting. Raises UnsupportedDtypeError for a dtype that is no plain float, TruncatedError for a short
+        file.
         """
-        name = read.tensor
-        stored = self._checkpoint.tensors[name]
+        name, stored = read.tensor, self._stored(read)
         if stored.entry.dtype not in FLOAT_DTYPES:
             raise UnsupportedDtypeError(f"{name} is stored as {stored.entry.dtype}, which is no plain float")
         dtype = FLOAT_DTYPES[stored.entry.dtype]
-        shape, start = _extent(stored.entry, read.slab)
+        shape = _shape(stored.entry, read.slab)
+        start, _ = self._extent(read)
         tensor = torch.empty(shape, dtype=dtype, pin_memory=pinned)
         buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
         descriptor = self._file(stored.file).fileno()
@@ -59,14 +69,25 @@ class TensorReader:
             if not count:
                 raise TruncatedError(f"{stored.file.name} ended while {name} was read", "download it again")
             filled += count
-        self._done(stored.file, filled)
+        self._done(read, filled)
         return tensor
 
+    def expect(self, reads: Iterable[Read]) -> None:
+        """Have the system read these into its cache while something else is done: a hint, up to AHEAD."""
+        ahead = 0
+        for read in reads:
+            ahead += self._extent(read)[1]
+            if ahead > AHEAD:
+                return
+            self._advise(self._file(self._stored(read).file), read, "POSIX_FADV_WILLNEED")
+
     def close(self) -> None:
-        """Close whatever is still open."""
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
+        """Close whatever is still open; nothing is opened after it."""
+        with self._lock:
+            self._closed = True
+            for file in self._open.values():
+                file.close()
+            self._open.clear()
 
     def __enter__(self) -> Self:
         """The reader itself."""
@@ -78,6 +99,8 @@ class TensorReader:
 
     def _file(self, shard: ShardFile) -> BinaryIO:
         with self._lock:
+            if self._closed:
+                raise ValueError("the reader is closed")
             if shard.name not in self._open:
                 assert shard.path is not None, (
                     "a checkpoint opened for its headers only has no weights to read"
@@ -90,18 +113,43 @@ class TensorReader:
                     ) from error
             return self._open[shard.name]
 
-    def _done(self, shard: ShardFile, count: int) -> None:
+    def _done(self, read: Read, count: int) -> None:
+        name = self._stored(read).file.name
         with self._lock:
             self.bytes_read += count
-            self._left[shard.name] -= 1
-            if self._left[shard.name] <= 0 and shard.name in self._open:
-                self._open.pop(shard.name).close()
+            self._planned[read] -= 1
+            self._left[name] -= 1
+            if self._drops and self._planned[read] <= 0 and name in self._open:
+                self._advise(self._open[name], read, "POSIX_FADV_DONTNEED")
+            if self._left[name] <= 0 and name in self._open:
+                self._open.pop(name).close()
+
+    def _advise(self, file: BinaryIO, read: Read, advice: str) -> None:
+        if hasattr(os, advice):  # not on macOS
+            with suppress(OSError, ValueError):  # a pipe, or closed in the meantime: it was only a hint
+                os.posix_fadvise(file.fileno(), *self._extent(read), getattr(os, advice))
+
+    def _stored(self, read: Read) -> StoredTensor:
+        return self._checkpoint.tensors[read.tensor]
+
+    def _extent(self, read: Read) -> tuple[int, int]:
+        """The byte a read starts at, and how many it takes."""
+        entry = self._stored(read).entry
+        if read.slab is None:
+            return entry.start, entry.nbytes
+        size = entry.nbytes // read.slab.count
+        return entry.start + read.slab.index * size, size
 
 
-def _extent(entry: TensorEntry, slab: Slab | None) -> tuple[tuple[int, ...], int]:
-    """The shape to read, and the byte at which it starts."""
+def _shape(entry: TensorEntry, slab: Slab | None) -> tuple[int, ...]:
+    """The shape to read."""
     if slab is None:
-        return entry.shape, entry.start
-    rows = entry.shape[0] // slab.count
-    shape = entry.shape[1:] if len(entry.shape) == 3 else (rows, *entry.shape[1:])
-    return shape, entry.start + slab.index * (entry.nbytes // slab.count)
+        return entry.shape
+    return entry.shape[1:] if len(entry.shape) == 3 else (entry.shape[0] // slab.count, *entry.shape[1:])
+
+
+def _physical_memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return float("inf")

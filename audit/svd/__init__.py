@@ -9,29 +9,39 @@ from torch import Tensor
 
 from audit.linear_map import LinearMap
 from audit.svd.chance import DECLARED
-from audit.svd.exact import ZERO, Factorisation, factorise, following, leading_of, singular_values
-from audit.svd.lanczos import ANGLE_TARGET, leading_vectors
+from audit.svd.exact import (
+    DOUBT,
+    ZERO,
+    Factorisation,
+    doubt,
+    factorise,
+    following,
+    leading_of,
+    singular_values,
+)
+from audit.svd.lanczos import ANGLE_TARGET, NEXT_TARGET, leading_vectors, targets
 from audit.svd.stacked import gram_of, leading_of_spectrum, leading_of_stack, spectrum_of
 from audit.svd.triplets import Triplets, bounds, certify
 
 __all__ = [
-    "ANGLE_TARGET", "DECLARED", "SMALL", "Factorisation", "Triplets", "factorise", "gram_of", "leading",
-    "leading_of", "leading_of_spectrum", "leading_of_stack", "spectrum_of", "values_and_leading",
+    "ANGLE_TARGET", "DECLARED", "DOUBT", "NEXT_TARGET", "SMALL", "Factorisation", "Triplets", "doubt",
+    "factorise", "gram_of", "leading", "leading_of", "leading_of_spectrum", "leading_of_stack", "spectrum_of",
+    "values_and_leading",
 ]  # fmt: skip
 
 SMALL = 2**20
 """Entries up to which float64 from the start is cheaper than finding out that float32 did not suffice."""
 
 BLOCK = 4
-"""Rows of the iteration's block at least: with fewer, more steps are needed to be sure of what was not seen."""
+"""Rows of the iteration's block at least: with fewer, it takes more steps to be sure what was not missed."""
 
 
 def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
     """The k leading singular triplets of a finite, non-zero map, each with its error bound.
 
-    Lanczos in the map's own precision (float64 for small maps), from a start block seeded by `name`, certified
-    in float64; all of it in float64 where rounding left a bound above ANGLE_TARGET; the exact path where
-    Lanczos does not converge. Fewer than k come back from a map of lower rank.
+    Lanczos in the map's own precision (float64 for small maps), from a start block seeded by `name`,
+    certified in float64; all of it in float64 where rounding left a bound above ANGLE_TARGET; the exact path
+    where Lanczos does not converge. Fewer than k come back from a map of lower rank.
     """
     if linear_map.turned:
         return leading(linear_map.transposed, k, name).swapped
@@ -45,7 +55,8 @@ def leading(linear_map: LinearMap, k: int, name: str) -> Triplets:
 
 
 def _leading(linear_map: LinearMap, precise: LinearMap, k: int, name: str) -> Triplets | None:
-    """Triplets by Lanczos on `linear_map`, certified and where needed refined on `precise`, the same in float64.
+    """Triplets by Lanczos on `linear_map`, certified and if need be refined on `precise`, the same in
+    float64.
 
     None where it did not converge, or its precision was not enough to tell what was not missed.
     """
@@ -57,10 +68,10 @@ def _leading(linear_map: LinearMap, precise: LinearMap, k: int, name: str) -> Tr
         return None
     kept, coarse = min(k, len(found.block)), linear_map.dtype != precise.dtype
     block = found.block.to(precise.device, precise.dtype)
-    triplets = certify(precise, block, kept, found.upper, found.chance)
+    triplets = certify(precise, block[:kept], kept, found.upper, found.chance)
     if coarse and None in found.upper:
         return None
-    if coarse and bool((triplets.bound > ANGLE_TARGET).any()):
+    if coarse and bool((triplets.bound > targets(kept)).any()):
         refined = leading_vectors(precise, block, kept, generator, found.upper)
         if refined is not None:
             triplets = certify(precise, refined.block, kept, found.upper, found.chance)

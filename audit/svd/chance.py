@@ -59,9 +59,10 @@ class Run:
         if without is not None:
             weight[without] = 0
             distance[without] = float("inf")
-        corner = torch.einsum("im,mp,jm->pij", self.first, weight, self.out)
+        # the Frobenius norm, which is no smaller than the spectral one
+        corner = torch.einsum("im,mp,jm->pij", self.first, weight, self.out).flatten(1)
         rounding = self.noise / distance.abs().amin(dim=0)
-        norm: Tensor = torch.linalg.matrix_norm(corner, ord=2)
+        norm: Tensor = torch.linalg.vector_norm(corner, dim=1)
         return norm + rounding
 
 

@@ -2,25 +2,25 @@
 
 The Gram matrix and its eigenvectors x are taken in float32, for half the time and memory, and sigma = |W^T x|
 is taken anew: an error e in x costs sigma^2 an error of e^2 only. Where that is not good enough, because the
-spectrum reaches further down than float32 can see beside sigma1, all of it is done in float64. Squaring halves
-the digits of small singular values: in float64 those below 1e-7 sigma1, each a share of the energy below 1e-14,
-count as zero.
+spectrum reaches further down than float32 can see beside sigma1, all of it is done in float64. Squaring
+halves the digits of small singular values: in float64 those below 1e-7 sigma1, each a share of the energy
+below 1e-14, count as zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
-from audit.linear_map import LinearMap
-from audit.svd.lanczos import ANGLE_TARGET, leading_vectors
+from audit.linear_map import PANELS, LinearMap
+from audit.svd.lanczos import NOISE, leading_vectors, targets
 from audit.svd.triplets import Triplets, certify
 
 ZERO = 1e-7
 """Singular values below this share of the largest count as zero."""
 
-SINGLE = 2**20
+SINGLE = 2**17
 """Entries up to which a matrix is factorised in float64 from the start."""
 
 SPARE = 4
@@ -29,49 +29,52 @@ SPARE = 4
 FLOOR = 3e-3
 """The share of sigma1 down to which float32 resolves singular values."""
 
-UNSEEN = 1e-6
+UNSEEN = 4e-6
 """The share of the energy that may lie below FLOOR, or be amiss in all, for float32 to do."""
 
-TURN = 3e-5
-"""What float32 may turn the vectors by, weighted by their shares of the energy as WA weighs them."""
+DOUBT = 8e-5
+"""What rounding may have added to WA for float32 to do."""
 
 ALLOWANCE = 32.0
 """What may separate a computed singular value from the true one, in units of eps * sigma1."""
-
-PANELS = 4
-"""Panels of rows that a Gram matrix is made in, below the diagonal only."""
 
 
 @dataclass(frozen=True, eq=False)
 class Factorisation:
     """All r non-zero singular triplets, largest first: sigma [r] in float64, v [r, in], u [r, out].
 
-    The vectors are in the precision of the route taken.
+    The vectors are in the precision of the route taken, whose rounding unit is `eps`.
     """
 
     sigma: Tensor
     v: Tensor
     u: Tensor
+    eps: float = torch.finfo(torch.float64).eps
 
     @property
     def swapped(self) -> "Factorisation":
         """That of the transposed map."""
-        return Factorisation(self.sigma, self.u, self.v)
+        return replace(self, v=self.u, u=self.v)
 
     @property
-    def eps(self) -> float:
-        """The rounding unit of the route taken."""
-        return torch.finfo(self.v.dtype).eps
+    def turn(self) -> Tensor:
+        """The angle by which rounding may have turned each vector towards the nearest other one, [r]."""
+        power = self.sigma.square()
+        beyond = torch.full((1,), float("inf"), dtype=power.dtype)
+        between = torch.cat([beyond, power[:-1] - power[1:], beyond])
+        gap = torch.minimum(between[1:], between[:-1]).clamp(min=torch.finfo(power.dtype).tiny)
+        return (NOISE * self.eps * power[:1] / gap).clamp(max=1.0)
 
 
 def factorise(linear_map: LinearMap) -> Factorisation:
     """Every non-zero singular triplet of a finite map; r is 0 for a zero map.
 
-    Works on the map's device, in float64 on the CPU where the device has no float64 (MPS).
+    In float32 where that shows the whole spectrum. Works on the map's device, in float64 on the CPU where the
+    device has no float64 (MPS).
     """
     if prod(linear_map.shape) > SINGLE and linear_map.dtype == torch.float32:
         found = _factorise(linear_map)
-        if _single_suffices(found, linear_map.frobenius_squared()):
+        if _is_whole(found, linear_map.frobenius_squared()):
             return found
     return _factorise(linear_map.double())
 
@@ -114,6 +117,7 @@ def _factorise(linear_map: LinearMap) -> Factorisation:
         sigma.double().cpu(),
         v if core.right is None else v @ core.right,
         u if core.left is None else u @ core.left,
+        torch.finfo(long.dtype).eps,
     )
 
 
@@ -121,17 +125,40 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
-def _single_suffices(found: Factorisation, energy: float) -> bool:
-    """Whether a factorisation in float32 is good for WA within 1e-4 and effective rank within 1e-5."""
-    power = found.sigma.square()
-    if len(power) < 2:
+def _is_whole(found: Factorisation, energy: float) -> bool:
+    """Whether float32 saw all of the spectrum that matters to WA and effective rank."""
+    share = found.sigma.square() / energy
+    if not len(share):
         return False
-    share = power / energy
-    unseen = float(share[found.sigma < FLOOR * found.sigma[0]].sum()) + abs(float(share.sum()) - 1)
-    between = power[:-1] - power[1:]
-    gap = torch.minimum(torch.cat([between, between[-1:]]), torch.cat([between[:1], between]))
-    turn = (4 * found.eps * power[0] / gap.clamp(min=torch.finfo(gap.dtype).tiny)).clamp(max=1.0)
-    return unseen <= UNSEEN and float((share * turn).square().sum().sqrt()) <= TURN
+    unseen = float(share[found.sigma < FLOOR * found.sigma[0]].sum())
+    return unseen <= UNSEEN and abs(float(share.sum()) - 1) <= UNSEEN
+
+
+def doubt(earlier: Factorisation, later: Factorisation) -> float:
+    """What rounding may have added to the WA of two factorisations, as a root of summed squares.
+
+    Rounding turns a vector towards its nearest neighbour in the spectrum, so its cosine changes by that angle
+    times the neighbour's cosine, or its own.
+    """
+    kept = min(len(earlier.sigma), len(later.sigma))
+    share = earlier.sigma[:kept].square() / earlier.sigma.square().sum()
+    turn = earlier.turn[:kept] + later.turn[:kept]
+    worst = 0.0
+    for a, b in ((earlier.v, later.v), (earlier.u, later.u)):
+        if a.shape[1] == b.shape[1] and a.shape[1]:
+            cosine = _nearby(a[:kept], b[:kept].to(a)).double().cpu()
+            worst = max(worst, float((share * turn * cosine).square().sum().sqrt()))
+    return worst
+
+
+def _nearby(a: Tensor, b: Tensor) -> Tensor:
+    """The largest |cos| between row i of a and rows i-1, i, i+1 of b, [r]."""
+    cosine: Tensor = torch.linalg.vecdot(a, b).abs()
+    if len(a) > 1:
+        up, down = torch.linalg.vecdot(a[:-1], b[1:]).abs(), torch.linalg.vecdot(a[1:], b[:-1]).abs()
+        cosine[:-1] = torch.maximum(cosine[:-1], up)
+        cosine[1:] = torch.maximum(cosine[1:], down)
+    return cosine
 
 
 def leading_of(found: Factorisation, linear_map: LinearMap, k: int) -> Triplets:
@@ -143,7 +170,7 @@ def leading_of(found: Factorisation, linear_map: LinearMap, k: int) -> Triplets:
     upper = following(found.sigma, min(linear_map.shape), found.eps, k)
     block = torch.linalg.qr(found.v[: k + SPARE].to(precise.device, precise.dtype).T).Q.T
     triplets = certify(precise, block, k, upper)
-    if found.v.dtype == torch.float64 or bool((triplets.bound <= ANGLE_TARGET).all()):
+    if found.eps < 1e-12 or bool((triplets.bound <= targets(k)).all()):
         return triplets
     refined = leading_vectors(precise, block, k, torch.Generator().manual_seed(0), upper)
     return triplets if refined is None else certify(precise, refined.block, k, upper)

@@ -1,10 +1,10 @@
 """Leading singular vectors by block Lanczos on W^T W, with full reorthogonalisation, from a random start.
 
-(Golub and Kahan 1965; block form after Golub, Luk and Overton 1981.) One basis of orthonormal rows grows block
-by block; A Q^T = Q^T T^T + (what leaves the basis) is kept exactly: T holds the coefficients that were really
-subtracted, so that rounding, rank deficiency and random refills never break it. Each step reads the weights
-once. A block finds ties up to its size, which a single vector cannot, and makes it so improbable that anything
-was missed that the run itself can tell (audit/svd/chance.py).
+(Golub and Kahan 1965; block form after Golub, Luk and Overton 1981.) One basis of orthonormal rows grows
+block by block; A Q^T = Q^T T^T + (what leaves the basis) is kept exactly: T holds the coefficients that were
+really subtracted, so that rounding, rank deficiency and random refills never break it. Each step reads the
+weights once. A block finds ties up to its size, which a single vector cannot, and makes it so improbable that
+anything was missed that the run itself can tell (audit/svd/chance.py).
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,10 @@ from audit.svd.chance import DECLARED, Run, Statement, statements
 from audit.svd.triplets import GramMap, bounds
 
 ANGLE_TARGET = 4e-5
-"""The bound on the sine of each leading vector's angle that is worked towards; two keep |cos| to 1e-4."""
+"""The bound on the sine of the first vector's angle that is worked towards; two keep |cos| to 1e-4."""
+
+NEXT_TARGET = 1e-4
+"""The same for the vectors after it."""
 
 MAX_BASIS = 640
 """Basis vectors after which the exact path is the cheaper one."""
@@ -132,7 +135,8 @@ def leading_vectors(
     generator: torch.Generator,
     upper: Sequence[float | None] | None = None,
 ) -> Leaders | None:
-    """The k leading right singular vectors, from the rows of `start` [b, in], drawn at random; b > k, or = in.
+    """The k leading right singular vectors, from the rows of `start` [b, in], drawn at random; b > k, or =
+    in.
 
     None if not converged. Converged means: each angle's sine is bounded by ANGLE_TARGET and the bound is as
     good as certain, or the residual has reached rounding. Where `upper` is known already (see Leaders) any
@@ -151,12 +155,14 @@ def leading_vectors(
             noise = NOISE * torch.finfo(linear_map.dtype).eps * float(look.theta[0])
             if complete:
                 return _complete(look, right.rows, k, len(start), noise)
-            run = Run(linear_map.shape[1], look.theta, look.s[: len(start)], look.out, noise)
-            stated = () if upper else statements(run, k)
-            certain = upper or _uppers(stated)
-            if _converged(look, certain, k, noise):
-                chance = sum(one.chance for one in stated if one.chance <= DECLARED)
-                return Leaders(_lifted(look, right.rows[:known], max(k, len(start))), tuple(certain), chance)
+            if _converged(look, upper or _shown(look, k), k, noise):
+                run = Run(linear_map.shape[1], look.theta, look.s[: len(start)], look.out, noise)
+                stated = () if upper else statements(run, k)
+                certain = upper or _uppers(stated)
+                if _converged(look, certain, k, noise):
+                    chance = sum(one.chance for one in stated if one.chance <= DECLARED)
+                    block = _lifted(look, right.rows[:known], max(k, len(start)))
+                    return Leaders(block, tuple(certain), chance)
             if spent:
                 return None
         previous = known
@@ -172,6 +178,13 @@ def _look(rows_of_t: list[Tensor], known: int) -> Look:
     return Look(theta, s, last[:, known:].T @ s[known - len(last) :])
 
 
+def _shown(look: Look, k: int) -> tuple[float, ...]:
+    """What follows the first i singular values as far as the run shows; there may be more all the same."""
+    following = look.theta[1 : k + 1].clamp(min=0).sqrt()
+    left = torch.linalg.vector_norm(look.out[:, 1 : k + 1], dim=0)
+    return tuple((following + left / following.clamp(min=torch.finfo(torch.float64).tiny)).tolist())
+
+
 def _uppers(stated: tuple[Statement, ...]) -> tuple[float | None, ...]:
     return tuple(max(one.upper, 0.0) ** 0.5 if one.chance <= DECLARED else None for one in stated)
 
@@ -182,7 +195,12 @@ def _converged(look: Look, upper: Sequence[float | None], k: int, noise: float) 
     sigma = look.theta[:k].clamp(min=0).sqrt()
     left = torch.linalg.vector_norm(look.out[:, :k], dim=0)
     _, bound, _ = bounds(sigma, left / sigma.clamp(min=torch.finfo(torch.float64).tiny), upper)
-    return bool(((bound <= 0.8 * ANGLE_TARGET) | (left <= noise)).all())
+    return bool(((bound <= 0.8 * targets(k)) | (left <= noise)).all())
+
+
+def targets(k: int) -> Tensor:
+    """What each of k bounds is worked towards."""
+    return torch.tensor([ANGLE_TARGET, *[NEXT_TARGET] * (k - 1)][:k], dtype=torch.float64)
 
 
 def _complete(look: Look, rows: Tensor, k: int, b: int, noise: float) -> Leaders:

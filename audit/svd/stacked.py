@@ -1,9 +1,9 @@
 """The leading directions of stacked experts, in the space that faces the residual stream.
 
 A stack is a linear map like another, but that its weights are read anew for each pass. So its iteration has a
-wide block, which needs few passes; each multiplies by one expert after the other. With --full one pass adds up
-the experts' Gram matrix on the side of the residual stream, whose eigenvectors are all of the stack's singular
-vectors, its eigenvalues their sigma^2.
+wide block, which needs few passes; each multiplies by one expert after the other. With --full one pass adds
+up the experts' Gram matrix on the side of the residual stream, whose eigenvectors are all of the stack's
+singular vectors, its eigenvalues their sigma^2.
 """
 
 import zlib
@@ -26,7 +26,8 @@ WIDE = 32
 
 @dataclass(frozen=True, eq=False)
 class Stacked:
-    """Experts as one map [inner of all, hidden] in a precision, read anew with each use; vectors on the CPU."""
+    """Experts as one map [inner of all, hidden] in a precision, read anew with each use; vectors on the
+    CPU."""
 
     stack: ExpertStack
     dtype: torch.dtype

@@ -1,11 +1,11 @@
 """Singular triplets and what is known of their error.
 
 A vector v of unit length gives sigma = |W v| and u = W v / sigma; what is left is s = W^T u - sigma v. With
-theta = sigma^2 and every other eigenvalue of W^T W at least `distance` away from it, the angle of v to the true
-vector is bounded by sigma |s| / distance (Davis and Kahan 1970), and with every other singular value at least
-`gap` away, those of v and u by |s| / gap (Wedin 1972; Stewart and Sun, Matrix Perturbation Theory, V.4). For
-the first vector the angle of u is no larger than that of v, for the i-th its sine at most sigma_1 / sigma_i
-times as large: W stretches no other direction more.
+theta = sigma^2 and every other eigenvalue of W^T W at least `distance` away from it, the angle of v to the
+true vector is bounded by sigma |s| / distance (Davis and Kahan 1970), and with every other singular value at
+least `gap` away, those of v and u by |s| / gap (Wedin 1972; Stewart and Sun, Matrix Perturbation Theory,
+V.4). For the first vector the angle of u is no larger than that of v, for the i-th its sine at most
+sigma_1 / sigma_i times as large: W stretches no other direction more.
 """
 
 from collections.abc import Sequence
