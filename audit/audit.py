@@ -8,13 +8,18 @@ from audit import provenance
 from audit.checkpoint import open_checkpoint
 from audit.coverage import unmeasured
 from audit.findings import by_severity, find_all
+from audit.keys import layout_digest
 from audit.measure import Measured
 from audit.options import AuditOptions, format_layers
-from audit.pipeline import Pipeline, resolve_device
+from audit.partial import Spent, Store, Unkept
+from audit.peak import PeakWatch
+from audit.pipeline import Pipeline
 from audit.plan import AuditPlan, StackPlan, make_plan
+from audit.processes import ALONE, Team
 from audit.series import summarise
 from registry import Projection, published_for
 from reports.model import (
+    Finding,
     ModelInfo,
     ProjectionReport,
     PublishedComparison,
@@ -32,10 +37,14 @@ SeriesKey = tuple[str | None, Projection]
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """A finished audit: its report, and the measurements with the vectors it was made from."""
+    """A finished audit: its report, and the measurements with the vectors it was made from.
+
+    `layout` identifies the layout that the matrices were found by.
+    """
 
     report: Report
     series: Mapping[SeriesKey, Sequence[Measured]]
+    layout: str
 
 
 def audit_model(model: str, options: AuditOptions | None = None) -> Report:
@@ -48,33 +57,45 @@ def audit_model(model: str, options: AuditOptions | None = None) -> Report:
     return run(plan, command=f"audit_model({model!r})").report
 
 
-def run(plan: AuditPlan, command: str, progress: Progress = lambda measured: None) -> Audit:
-    """Carry out a plan; `progress` hears of each measurement as it is made."""
-    clock = time.monotonic()
-    started = provenance.now()
-    device = resolve_device(plan.options.device)
+def run(
+    plan: AuditPlan,
+    command: str,
+    progress: Progress = lambda measured: None,
+    store: Store | None = None,
+    team: Team = ALONE,
+) -> Audit:
+    """Carry out a plan; `progress` hears of each measurement as it is made, and `store` keeps it.
+
+    Of several processes, the one that leads does, and the others assist it.
+    """
+    clock, started = time.monotonic(), provenance.now()
+    device = team.device(plan.options.device)
     pipeline = Pipeline(plan, device)
-    series: dict[SeriesKey, list[Measured]] = {
-        (stack.label, projection): [] for stack in plan.stacks for projection in stack.projections
-    }
-    for measured in pipeline.measure(plan.tasks, {}):
-        series[measured.place.stack, measured.projection].append(measured)
-        progress(measured)
-    for layers in series.values():
-        layers.sort(key=lambda one: one.layer)
-    reports = {stack.label: _reports(plan, stack, series) for stack in plan.stacks}
-    found = [*plan.findings]
-    for name, projections in reports.items():
-        own = {projection: layers for (stack, projection), layers in series.items() if stack == name}
-        found += find_all(name, own, projections, pipeline.identical)
+    store = store or Unkept()
+
+    def spent() -> Spent:
+        return Spent(started, time.monotonic() - clock, pipeline.bytes_read + team.bytes_read)
+
+    measurements = [*store.known.values()]
+    with PeakWatch() as watch:
+        for measured in team.measure(pipeline, store.known):
+            store.keep(measured, spent())
+            measurements.append(measured)
+            progress(measured)
+        series = _series(plan, measurements)
+        reports = {stack.label: _reports(plan, stack, series) for stack in plan.stacks}
+        findings = by_severity([*plan.findings, *_findings(series, reports, pipeline)])
+    where = str(device) if team.size == 1 else device.type
     report = Report(
         model=_model_info(plan),
-        settings=_settings(plan, str(device), str(pipeline.dtype).removeprefix("torch.")),
+        settings=_settings(plan, where, str(pipeline.dtype).removeprefix("torch.")),
         projections=reports[None],
-        findings=by_severity(found),
+        findings=findings,
         coverage=plan.coverage,
-        provenance=provenance.describe(
-            plan.checkpoint, device, command, started, time.monotonic() - clock, pipeline.bytes_read
+        provenance=team.signed(
+            provenance.describe(
+                plan.checkpoint, device, command, store.total(spent()), pipeline.use(watch.peak)
+            )
         ),
         published=_published(plan, reports[None]),
         stacks={
@@ -83,7 +104,27 @@ def run(plan: AuditPlan, command: str, progress: Progress = lambda measured: Non
             if stack.label is not None
         },
     )
-    return Audit(report, series)
+    return Audit(report, series, layout_digest(plan.layout))
+
+
+def _series(plan: AuditPlan, measurements: Sequence[Measured]) -> dict[SeriesKey, list[Measured]]:
+    """The measurements of each projection, in the order of its layers."""
+    series: dict[SeriesKey, list[Measured]] = {
+        (stack.label, projection): [] for stack in plan.stacks for projection in stack.projections
+    }
+    for measured in sorted(measurements, key=lambda one: one.layer):
+        series[measured.place.stack, measured.projection].append(measured)
+    return series
+
+
+def _findings(
+    series: Mapping[SeriesKey, Sequence[Measured]],
+    reports: Mapping[str | None, Mapping[str, ProjectionReport]],
+    pipeline: Pipeline,
+) -> Iterator[Finding]:
+    for name, projections in reports.items():
+        own = {projection: layers for (stack, projection), layers in series.items() if stack == name}
+        yield from find_all(name, own, projections, pipeline.identical)
 
 
 def _reports(

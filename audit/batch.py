@@ -3,16 +3,16 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from audit.checkpoint import local_path, open_checkpoint
-from audit.errors import DEFECT, AuditError, PathNotFoundError, UsageError
-from audit.options import AuditOptions, format_layers
-from audit.output import DEFAULT_ROOT, VECTORS, default_folder, read_report, write_again
-from audit.provenance import config_digest, source_files, version
+from audit.errors import DEFECT, AuditError, PathNotFoundError, StoppedError, UsageError
+from audit.finished import finished, report_in
+from audit.options import AuditOptions
+from audit.output import DEFAULT_ROOT, default_folder
 from registry import models
 from reports.comparison import Audited, Entry, Failed
-from reports.figures import illustrations
 from reports.model import Report
 
 
@@ -67,11 +67,20 @@ def names_in(file: Path) -> tuple[str, ...]:
     return names
 
 
-def attempt(job: Job, options: AuditOptions, work: Callable[[Job], Report]) -> Entry:
-    """The job's report, as it stands in its folder or made by `work`; or why there is none."""
+def attempt(job: Job, options: AuditOptions, work: Callable[[Job], Report], *, fresh: bool = False) -> Entry:
+    """The job's report, as it stands in its folder or made by `work`; or why there is none.
+
+    `fresh`: what stands in its folder does not count. Raises StoppedError.
+    """
     try:
-        done = finished(job, options)
+        done = (
+            None
+            if fresh
+            else finished(job.folder, options, partial(open_checkpoint, job.model, headers_only=True))
+        )
         report = done or work(job)
+    except StoppedError:
+        raise
     except AuditError as error:
         return Failed(job.name, str(error), error.exit_code)
     except Exception as error:  # one model's trouble must not cost the others
@@ -79,52 +88,10 @@ def attempt(job: Job, options: AuditOptions, work: Callable[[Job], Report]) -> E
     return Audited(job.name, job.folder.name, report, fresh=done is None)
 
 
-def finished(job: Job, options: AuditOptions) -> Report | None:
-    """The report in the job's folder, if it holds all that this version would find in the same files.
-
-    What it lacks of tables and figures is written again.
-    """
-    report = _report_in(job.folder)
-    if report is None or report.provenance.tool_version != version() or not _covers(report, options):
-        return None
-    if not _same_files(report, job.model):
-        return None
-    figures = (illustration.file for illustration in illustrations(report))
-    if not all((job.folder / name).is_file() for name in ("report.md", *figures)):
-        write_again(report, job.folder, job.folder)
-    return report
-
-
 def others(jobs: Sequence[Job], root: Path) -> Iterator[Audited]:
     """The reports in `root` that none of these jobs is about, by folder name."""
     ours = {job.folder.name for job in jobs}
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else ()
     for folder in folders:
-        if folder.name not in ours and (report := _report_in(folder)) is not None:
+        if folder.name not in ours and (report := report_in(folder)) is not None:
             yield Audited(report.model.id, folder.name, report, fresh=False)
-
-
-def _report_in(folder: Path) -> Report | None:
-    if not all((folder / name).is_file() for name in ("audit.json", VECTORS)):
-        return None
-    try:
-        return read_report(folder / "audit.json")
-    except AuditError:
-        return None
-
-
-def _covers(report: Report, options: AuditOptions) -> bool:
-    """Whether the report was made with these settings, or with --full besides."""
-    only = tuple(name.value for name in options.projections) if options.projections else None
-    asked = (options.fold_norm, format_layers(options.layer_slice), only, options.k)
-    done = report.settings
-    return asked == (done.fold_norm, done.layers, done.only, done.k) and done.full >= options.full
-
-
-def _same_files(report: Report, model: str) -> bool:
-    """Whether the model is still what was audited: the Hub's commit, or the content of local files."""
-    checkpoint = open_checkpoint(model, headers_only=True)
-    if checkpoint.revision is not None or report.model.revision is not None:
-        return (checkpoint.id, checkpoint.revision) == (report.model.id, report.model.revision)
-    origin = report.provenance
-    return (config_digest(checkpoint), source_files(checkpoint)) == (origin.config_sha256, origin.files)

@@ -23,7 +23,8 @@
     │   └── ReportError               an audit.json that holds no report
     ├── GateError              1    the work was done, and something it was to guard against is there
     │   └── BatchError                a model of a batch could not be audited
-    └── StoppedError         130    Ctrl-C
+    └── StoppedError         130    Ctrl-C or SIGTERM; what was measured is kept
+        └── PeerError                 of several processes another one ended
 
 Lower-level errors are translated once, where they arise, with `from error`.
 """
@@ -145,6 +146,10 @@ class BatchError(GateError):
 
 
 class StoppedError(AuditError):
-    """The user pressed Ctrl-C."""
+    """The user pressed Ctrl-C, or SIGTERM told the process to end."""
 
     exit_code = 130
+
+
+class PeerError(StoppedError):
+    """Another process of the same audit ended before the work was done, so that this one does too."""

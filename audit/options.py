@@ -1,11 +1,24 @@
 """What a caller may ask of an audit, and how the textual forms of it are read."""
 
 import os
+import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from audit.errors import SelectionError
 from registry import Projection
+
+UNITS = {
+    "": 1, "b": 1,
+    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+"""Bytes in each unit of memory; G is taken for the smaller of what it can mean."""
+
+_SIZE = re.compile(
+    r"\s*([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -13,7 +26,8 @@ class AuditOptions:
     """One audit's settings; the defaults are the paper's.
 
     `layers` selects by Python slice ("0:16" or slice(0, 16)), `only` by projection ("q,k" or their names);
-    `k` is how many leading triplets are kept; `family` and `family_file` override what config.json says.
+    `k` is how many leading triplets are kept; `family` and `family_file` override what config.json says;
+    `max_memory` is a ceiling on anonymous memory, in bytes or as text ("8GB", "6GiB").
     Raises SelectionError for what cannot be meant.
     """
 
@@ -26,6 +40,7 @@ class AuditOptions:
     k: int = 2
     family: str | None = None
     family_file: str | os.PathLike[str] | None = None
+    max_memory: int | str | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without a checkpoint."""
@@ -33,7 +48,7 @@ class AuditOptions:
             raise SelectionError(f"k is {self.k}", "choose 2 to 64 leading vectors")
         if self.family is not None and self.family_file is not None:
             raise SelectionError("--family and --family-file both name a family", "give one of them")
-        _ = self.layer_slice, self.projections
+        _ = self.layer_slice, self.projections, self.ceiling
 
     @property
     def layer_slice(self) -> slice | None:
@@ -51,6 +66,11 @@ class AuditOptions:
     def family_path(self) -> Path | None:
         """`family_file` as a path."""
         return None if self.family_file is None else Path(self.family_file)
+
+    @property
+    def ceiling(self) -> int | None:
+        """`max_memory`, in bytes."""
+        return None if self.max_memory is None else parse_memory(str(self.max_memory))
 
 
 def parse_layers(text: str) -> slice:
@@ -84,3 +104,22 @@ def parse_only(text: str) -> tuple[Projection, ...]:
     if not asked:
         raise SelectionError("--only names no projection", f"choose from {', '.join(Projection)}")
     return tuple(projection for projection in Projection if projection in asked)
+
+
+def parse_memory(text: str) -> int:
+    """`8GB`, `6GiB`, `1.5 gb`, or a number of bytes, rounded down to whole bytes; raises SelectionError."""
+    found = _SIZE.fullmatch(text)
+    unit = UNITS.get(found[2].lower()) if found else None
+    if found is None or unit is None:
+        raise SelectionError(f"--max-memory {text!r} is no amount of memory", "write 8GB, 500MB or 6GiB")
+    count = int(Fraction(found[1].rstrip(".")) * unit)
+    if not count:
+        raise SelectionError(f"--max-memory {text!r} is nothing at all", "write 8GB, 500MB or 6GiB")
+    return count
+
+
+def format_memory(count: int) -> str:
+    """A text that parse_memory reads as `count` bytes, or as up to 1 % more."""
+    units = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1, "B"))
+    size, name = next(unit for unit in units if count >= unit[0])
+    return f"{count}B" if size == 1 else f"{-(-count * 100 // size) / 100:g}{name}"

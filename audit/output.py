@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from audit.audit import Audit
 from audit.checkpoint import local_path
+from audit.disk import DRAFT, sync, write_file, writing
 from audit.errors import OutputError, PathNotFoundError, ReportError
 from reports.comparison import Audited, Entry
 from reports.document import DocumentError, from_json, to_json
@@ -28,6 +28,9 @@ DEFAULT_ROOT = "gcont-reports"
 VECTORS = "vectors.safetensors"
 WRITTEN = ("audit.json", "report.md", VECTORS, "figures")
 """All that a report's folder holds; one with anything else in it is left alone."""
+
+LAYOUT = "layout"
+"""The key in the vectors' metadata of what identifies the layout they were taken by."""
 
 
 def default_folder(model: str) -> Path:
@@ -55,7 +58,7 @@ def read_report(file: Path) -> Report:
 def check_page(root: Path) -> None:
     """Make sure, before any work, that a batch's page can be written here; raises OutputError."""
     page = root / PAGE
-    with _writing(root):
+    with writing(root):
         if root.exists() and not root.is_dir():
             raise OutputError(f"{root} is a file", "name a folder with --out")
         if (root / "audit.json").exists():
@@ -70,23 +73,11 @@ def check_page(root: Path) -> None:
 
 def write_page(entries: Sequence[Entry], root: Path) -> None:
     """Write the page over all models of a batch, and its figure; raises OutputError."""
-    with _writing(root):
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         if audited := [entry for entry in entries if isinstance(entry, Audited)]:
-            _write_file(root / PICTURE, draw_models(audited))
-        _write_file(root / PAGE, to_page(entries).encode())
-
-
-def _write_file(file: Path, content: bytes) -> None:
-    """Write beside its place, then move it there."""
-    handle, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(content)
-        Path(fresh).chmod(0o644)
-        Path(fresh).replace(file)
-    finally:
-        Path(fresh).unlink(missing_ok=True)
+            write_file(root / PICTURE, draw_models(audited))
+        write_file(root / PAGE, to_page(entries).encode())
 
 
 def check_folder(folder: Path) -> None:
@@ -94,7 +85,7 @@ def check_folder(folder: Path) -> None:
 
     An existing folder is replaced only if it is empty or holds a report.
     """
-    with _writing(folder):
+    with writing(folder):
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file", "name a folder with --out")
         if Path.cwd().is_relative_to(folder.resolve()):
@@ -107,9 +98,12 @@ def check_folder(folder: Path) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=above))
 
 
-def write_audit(audit: Audit, folder: Path) -> None:
-    """Write an audit's report beside its place, then move it there in one step; raises OutputError."""
-    with _fresh(folder) as fresh:
+def write_audit(audit: Audit, folder: Path, workshop: Path | None = None) -> None:
+    """Write an audit's report beside its place, then move it there in one step; raises OutputError.
+
+    `workshop` is a folder on the same disk to write it in, None for the one that `folder` is in.
+    """
+    with _fresh(folder, workshop) as fresh:
         _render(audit.report, fresh)
         save_file(_vectors(audit), fresh / VECTORS, metadata=_metadata(audit))
         (fresh / VECTORS).chmod(0o644)
@@ -135,25 +129,27 @@ def _render(report: Report, folder: Path) -> None:
 
 
 @contextmanager
-def _fresh(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` to write into; it takes its place when all went well."""
+def _fresh(folder: Path, workshop: Path | None = None) -> Iterator[Path]:
+    """A new folder to write into, in `workshop` or beside `folder`; it takes its place when all went well."""
     folder = folder.resolve()  # a link to a folder stays one
-    with _writing(folder):
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        workshop = (workshop or folder.parent).resolve()
+        fresh = Path(tempfile.mkdtemp(prefix=DRAFT, dir=workshop))
         try:
             fresh.chmod(0o755)
             yield fresh
-            _replace(folder, fresh)
+            sync(fresh)
+            _replace(folder, fresh, workshop)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _replace(folder: Path, fresh: Path) -> None:
+def _replace(folder: Path, fresh: Path, workshop: Path) -> None:
     if not folder.exists():
         fresh.rename(folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    old = Path(tempfile.mkdtemp(prefix=DRAFT, dir=workshop))
     try:
         folder.rename(old / "old")
         try:
@@ -196,15 +192,9 @@ def _vectors(audit: Audit) -> dict[str, Tensor]:
 
 def _metadata(audit: Audit) -> dict[str, str]:
     model = audit.report.model
-    return {"schema": audit.report.schema, "model": model.id, "revision": model.revision or ""}
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise OutputError(
-            f"{folder} cannot be written: {reason}", "name another folder with --out"
-        ) from error
+    return {
+        "schema": audit.report.schema,
+        "model": model.id,
+        "revision": model.revision or "",
+        LAYOUT: audit.layout,
+    }

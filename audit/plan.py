@@ -3,40 +3,25 @@
 Reads no weights.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
-from shlex import quote
+from operator import itemgetter
 
 from audit.checkpoint import FLOAT_DTYPES, Checkpoint
+from audit.cost import NOMINAL, Work, computing
 from audit.coverage import account, label, layout_findings
-from audit.errors import ConfigError, SelectionError, UnknownFamilyError, UnsupportedDtypeError, UsageError
+from audit.errors import SelectionError, UnsupportedDtypeError
+from audit.memory import DRAWING_BYTES, TENSOR_BYTES, Demand, Sizes, default_ceiling, process_bytes
 from audit.options import AuditOptions, format_layers
 from audit.projections import ov_obstacle, passes, reads_of
-from registry import (
-    Contradiction,
-    ExpertSlots,
-    Family,
-    FamilyFileError,
-    LayerLayout,
-    Layout,
-    Miss,
-    Projection,
-    Read,
-    StackLayout,
-    families,
-    match,
-    read_family,
-)
+from audit.understanding import quantisation, understand
+from registry import LayerLayout, Layout, Projection, Read, StackLayout
 from reports.model import Coverage, Finding
 from reports.view import spans
 
-GRAM_COPIES = 3
-"""Gram matrices in float64 that experts take: the sum, one expert's, and what the eigenvectors are found
-in."""
-
-PROCESS_BYTES = 400_000_000
-"""What Python and torch take before the first weight."""
+CUDA_WORKERS = 3
+"""One reads, one copies, one computes."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +62,13 @@ class Task:
         for visit in self.visits:
             for projection in visit.projections:
                 yield visit.place(projection)
+
+    @property
+    def stops(self) -> Iterator[tuple[LayerLayout, tuple[Projection, ...]]]:
+        """The layers it comes by, `before` among them, and what is taken from each."""
+        for visit in (self.before, *self.visits):
+            if visit is not None:
+                yield visit.layer, visit.projections
 
 
 @dataclass(frozen=True)
@@ -133,55 +125,62 @@ class AuditPlan:
     @property
     def bytes_to_read(self) -> int:
         """Bytes of all planned reads."""
-        return sum(self._nbytes(read) for read in planned_reads(self.visits, self.options.fold_norm))
-
-    @property
-    def memory_bytes(self) -> int:
-        """Estimated peak: the process, and the largest projection as stored, computed with and refined.
-
-        Of experts, one and the Gram matrix of all.
-        """
-        largest = max(
-            (self._working_set(visit.layer, name) for visit in self.visits for name in visit.projections),
-            default=0,
-        )
-        return PROCESS_BYTES + (3 * largest if self.options.full else largest)
+        return sum(map(self._sizes().read, planned_reads(self.visits, self.options.fold_norm)))
 
     @property
     def multiply_adds(self) -> int:
-        """Rough count of multiply-adds: 10 Lanczos passes of 4 vectors, or the exact path's cubic work.
+        """Rough count of multiply-adds."""
+        return sum(self.work(visit).multiply_adds for visit in self.visits)
 
-        Each expert's Gram matrix takes its size times the residual stream's width.
-        """
-        total = 0
-        for visit in self.visits:
-            for projection in visit.projections:
-                place = visit.layer.slots.get(projection)
-                if isinstance(place, ExpertSlots):
-                    total += prod(place.shape) * (min(place.shape) + 80)
-                    continue
-                for read in reads_of(visit.layer, projection, fold_norm=False):
-                    shape = self.checkpoint.tensors[read.tensor].entry.shape
-                    if len(shape) == 2:
-                        long, short = sorted(shape, reverse=True)
-                        total += 12 * long * short**2 if self.options.full else 80 * long * short
-        return total
+    def work(self, visit: Visit) -> Work:
+        """What one visit takes to read and to compute."""
+        reads = planned_reads([visit], self.options.fold_norm)
+        full = self.options.full
+        products = (computing(visit.layer, projection, full=full) for projection in visit.projections)
+        return sum(products, Work(read=sum(map(self._sizes().read, reads))))
 
-    def _working_set(self, layer: LayerLayout, projection: Projection) -> int:
-        """Bytes that measuring one projection takes: what is read, and copies to compute with."""
+    def cost(self, visit: Visit) -> float:
+        """Seconds that a visit takes on a nominal machine, to weigh visits against one another."""
+        return NOMINAL.seconds(self.work(visit))
+
+    def memory_bytes(self, workers: int = 1) -> int:
+        """Peak of anonymous memory with so many workers on a CPU."""
+        return self.demand().at(workers)
+
+    def demand(self, *, on_cpu: bool = True) -> Demand:
+        """What the work takes of this machine's memory."""
+        sizes = self._sizes(on_cpu)
+        tasks = sorted((sizes.most_held(task.stops) for task in self.tasks), key=itemgetter(0), reverse=True)
+        places = [(visit.layer, one) for visit in self.visits for one in visit.projections]
+        results = sum(sizes.results(*place) for place in places)
+        return Demand(
+            always=process_bytes(on_cpu=on_cpu) + TENSOR_BYTES * len(self.checkpoint.tensors) + results,
+            tasks=tuple(held for held, _ in tasks),
+            after=max(DRAWING_BYTES + results, *(sizes.compared(*place) for place in places)),
+            largest=tasks[0][1],
+            single=max(sizes.single(*place) for place in places),
+        )
+
+    def _sizes(self, on_cpu: bool = True) -> Sizes:
         width = 8 if "F64" in self.stored_dtypes else 4
-        place = layer.slots.get(projection)
-        if isinstance(place, ExpertSlots):
-            hidden = place.shape[0] if projection.facing == "u" else place.shape[1]
-            expert = max(self._nbytes(slot.read) + (width + 8) * prod(slot.shape) for slot in place.experts)
-            return expert + GRAM_COPIES * 8 * hidden**2
-        reads = reads_of(layer, projection, self.options.fold_norm)
-        entries = [self.checkpoint.tensors[read.tensor].entry for read in reads]
-        return sum(entry.nbytes + (width + 8) * prod(entry.shape) for entry in entries)
+        return Sizes(self.checkpoint.tensors, self.options, width, on_cpu)
 
-    def _nbytes(self, read: Read) -> int:
-        nbytes = self.checkpoint.tensors[read.tensor].entry.nbytes
-        return nbytes // read.slab.count if read.slab else nbytes
+
+def workers_for(plan: AuditPlan, device_type: str, threads: int) -> int:
+    """How many tasks go on at a time: one a thread on a CPU, three on a CUDA device, where memory allows.
+
+    Below `max_memory` where that is given, on a CPU otherwise below default_ceiling, but always one.
+    Raises SelectionError where not even one fits below `max_memory`.
+    """
+    on_cpu, ceiling = device_type == "cpu", plan.options.ceiling
+    wanted = {"cpu": threads, "cuda": CUDA_WORKERS}.get(device_type, 1)
+    demand = plan.demand(on_cpu=on_cpu)
+    if ceiling is None:
+        unasked = default_ceiling(demand, full=plan.options.full) if on_cpu else sys.maxsize
+        return max(1, demand.workers_within(unasked, wanted))
+    if workers := demand.workers_within(ceiling, wanted):
+        return workers
+    raise demand.refusal(ceiling, plan.checkpoint.id)
 
 
 def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
@@ -233,57 +232,6 @@ def planned_reads(visits: Sequence[Visit], fold_norm: bool) -> Iterator[Read]:
             else:
                 yield from reads * times
         yield from once
-
-
-def known_families(options: AuditOptions) -> Sequence[Family]:
-    """The registry's families, a user's own before them; raises UsageError for a broken declaration."""
-    if options.family_path is None:
-        return families()
-    try:
-        own = read_family(options.family_path)
-    except FamilyFileError as error:
-        raise UsageError(str(error), "`gcont-audit families --show llama` shows one") from error
-    return (own, *(family for family in families() if family.name != own.name))
-
-
-def understand(checkpoint: Checkpoint, options: AuditOptions) -> Layout:
-    """The checkpoint's layout; raises what make_plan does for one that cannot be read."""
-    known = known_families(options)
-    chosen = known[0].name if options.family_path else options.family
-    found = match(checkpoint.shapes, checkpoint.config, known, chosen)
-    match found:
-        case Contradiction(reason):
-            if method := quantisation(checkpoint.config):
-                raise UnsupportedDtypeError(
-                    f"{checkpoint.id} is quantised ({method}): {reason}", "audit the unquantised model"
-                )
-            own = f"{options.family_path} fits them, and that " if options.family_path else ""
-            raise ConfigError(
-                f"{checkpoint.id}: {reason}", f"check that {own}config.json belongs to these weights"
-            )
-        case Miss(reason, nearest):
-            quantised = quantisation(checkpoint.config)
-            if quantised:
-                raise UnsupportedDtypeError(
-                    f"{checkpoint.id} is quantised ({quantised}): {reason}", "audit the unquantised model"
-                )
-            near = (
-                f"nearest: {', '.join(nearest)}; pass --family NAME if one is right, or " if nearest else ""
-            )
-            draft = f"`gcont-audit families --draft {quote(checkpoint.id)}`"
-            raise UnknownFamilyError(
-                f"{checkpoint.id}: {reason}", f"{near}declare it: {draft} writes a first --family-file"
-            )
-        case Layout():
-            return found
-
-
-def quantisation(config: Mapping[str, object] | None) -> str | None:
-    """The quantisation method a config names, if any."""
-    said = (config or {}).get("quantization_config")
-    if not isinstance(said, Mapping):
-        return None
-    return str(said.get("quant_method") or "method not named")
 
 
 def _select_layers(stack: StackLayout, options: AuditOptions) -> tuple[LayerLayout, ...]:

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import platform
-import resource
-import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +10,9 @@ from pathlib import Path
 import torch
 
 from audit.checkpoint import Checkpoint, ShardFile
+from audit.memory import Use
+from audit.partial import Spent
+from audit.peak import resident_peak
 from reports.model import Provenance, SourceFile
 
 HASHED_BYTES = 2**30
@@ -19,7 +20,7 @@ HASHED_BYTES = 2**30
 
 
 def describe(
-    checkpoint: Checkpoint, device: torch.device, command: str, started: str, seconds: float, bytes_read: int
+    checkpoint: Checkpoint, device: torch.device, command: str, spent: Spent, use: Use
 ) -> Provenance:
     """The provenance of an audit that ends now."""
     return Provenance(
@@ -27,14 +28,18 @@ def describe(
         torch_version=torch.__version__,
         python_version=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        device_name=_device_name(device),
+        device_name=device_name(device),
         command=command,
-        started=started,
-        wall_seconds=seconds,
-        peak_memory_bytes=peak_memory(),
-        bytes_read=bytes_read,
+        started=spent.started,
+        wall_seconds=spent.seconds,
+        peak_memory_bytes=resident_peak(),
+        bytes_read=spent.bytes_read,
         files=source_files(checkpoint),
         config_sha256=config_digest(checkpoint),
+        peak_anonymous_bytes=use.peak,
+        planned_memory_bytes=use.planned,
+        max_memory_bytes=use.ceiling,
+        workers=use.workers,
     )
 
 
@@ -61,13 +66,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def peak_memory() -> int:
-    """The most resident memory this process ever had, in bytes, mapped library files included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What a report calls a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
@@ -82,10 +82,12 @@ def _identify(file: ShardFile, whole: bool) -> SourceFile:
     if whole:
         with file.path.open("rb") as opened:
             return SourceFile(file.name, file.size, sha256=hashlib.file_digest(opened, "sha256").hexdigest())
-    return SourceFile(file.name, file.size, header_sha256=_header_digest(file.path))
+    modified = file.path.stat().st_mtime_ns
+    return SourceFile(file.name, file.size, header_sha256=header_digest(file.path), modified=modified)
 
 
-def _header_digest(path: Path) -> str:
+def header_digest(path: Path) -> str:
+    """The hash of a safetensors file's header."""
     with path.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         return hashlib.sha256(opened.read(length)).hexdigest()

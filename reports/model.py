@@ -83,10 +83,15 @@ class TopCoordinates:
 
 @dataclass(frozen=True)
 class Subspaces:
-    """Cosines of the principal angles between the leading k-dimensional subspaces of two layers."""
+    """Cosines of the principal angles between the leading k-dimensional subspaces of two layers.
+
+    Largest first, each with the bound on its error.
+    """
 
     v: tuple[float, ...]
     u: tuple[float, ...]
+    bound_v: tuple[float, ...] = ()
+    bound_u: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,10 +153,13 @@ class ExpertSummary:
 class ProjectionReport:
     """One projection through all its layers.
 
-    Per layer: sigma, residual (in sigma's unit) and angle_bound (sine) of the k leading triplets. `spectrum`
-    thins each layer's singular values to at most 64 (rank, sigma) points; all are in vectors.safetensors.
-    `continuity_bound` is the bound on each mean in `continuity`; `null` is E|cos| of random directions.
-    `experts` has one entry a layer where Gate, Up and Down are stacked experts, None for dense layers.
+    Per layer: sigma, residual and gap (in sigma's unit; gap is a lower estimate of the distance to every
+    other singular value, 0 where that is unknown) and angle_bound (sine) of the k leading triplets, and
+    `chance`, the probability over the iteration's random start that gaps and bounds do not hold, 0 with
+    --full. `spectrum` thins each layer's singular values to at most 64 (rank, sigma) points; all are in
+    vectors.safetensors. `continuity_bound` is the bound on each mean in `continuity`; `null` is E|cos| of
+    random directions. `experts` has one entry a layer where Gate, Up and Down are stacked experts, None for
+    dense layers.
     """
 
     shape: tuple[int, int]
@@ -177,6 +185,8 @@ class ProjectionReport:
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     trajectory: Trajectories = Trajectories()
     experts: tuple[ExpertSummary | None, ...] | None = None
+    gap: tuple[tuple[float, ...] | None, ...] | None = None
+    chance: tuple[float | None, ...] | None = None
 
     @property
     def faced(self) -> tuple[Space, ...]:
@@ -232,7 +242,8 @@ class SourceFile:
     """A file that was read, and what identifies its content.
 
     etag: the Hub's content hash. sha256: of the whole file, for local checkpoints up to 1 GiB.
-    header_sha256: of the safetensors header alone, where the file is larger than that.
+    header_sha256: of the safetensors header alone, where the files are larger than that together; with it
+    comes `modified`, when the file was last written, in nanoseconds since 1970.
     """
 
     name: str
@@ -240,11 +251,18 @@ class SourceFile:
     etag: str | None = None
     sha256: str | None = None
     header_sha256: str | None = None
+    modified: int | None = None
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """How the numbers came to be; `config_sha256` is of config.json's content, keys in order."""
+    """How the numbers came to be; `config_sha256` is of config.json's content, keys in order.
+
+    peak_memory_bytes: the most resident memory, mapped library files included.
+    peak_anonymous_bytes: the most memory apart from pages of files; planned_memory_bytes is what the plan
+    said of it for so many workers, max_memory_bytes the ceiling that was asked for.
+    processes: how many shared the work; of peaks of memory, the largest that one of them had.
+    """
 
     tool_version: str
     torch_version: str
@@ -258,6 +276,11 @@ class Provenance:
     bytes_read: int
     files: tuple[SourceFile, ...]
     config_sha256: str | None = None
+    peak_anonymous_bytes: int | None = None
+    planned_memory_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    workers: int | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import median
 
-from reports.model import Coverage, Finding, ModelInfo, ProjectionReport, Report, Stack
+from reports.model import Coverage, Finding, ModelInfo, ProjectionReport, Provenance, Report, Stack
 
 MISSING = "–"
 
@@ -264,14 +264,32 @@ def _provenance(report: Report) -> Iterator[tuple[str, str]]:
     )
     yield "settings", f"weights {weights}, {method}{chosen}"
     yield "tensors", _account(report.coverage)
-    memory = f", {size(origin.peak_memory_bytes)} peak memory" if origin.peak_memory_bytes else ""
-    yield "work", f"{size(origin.bytes_read)} read in {duration(origin.wall_seconds)}{memory}"
+    together = f" by {origin.processes} processes" if origin.processes > 1 else ""
+    yield "work", f"{size(origin.bytes_read)} read in {duration(origin.wall_seconds)}{together}"
+    if memory := _memory(origin):
+        yield "memory", memory
     yield (
         "tool",
         f"gcont-audit {origin.tool_version}, torch {origin.torch_version}, Python {origin.python_version}",
     )
     yield "started", origin.started
     yield "command", origin.command
+
+
+def _memory(origin: Provenance) -> str:
+    """The peak of anonymous memory beside what was planned and allowed."""
+    if origin.peak_anonymous_bytes is None:
+        return f"{size(origin.peak_memory_bytes)} peak" if origin.peak_memory_bytes else ""
+    text = f"{size(origin.peak_anonymous_bytes)} peak{' of any process' if origin.processes > 1 else ''}"
+    if origin.planned_memory_bytes is not None:
+        text += f" of {size(origin.planned_memory_bytes)} planned"
+    if origin.workers is not None:
+        text += f" for {origin.workers} worker{'s' if origin.workers != 1 else ''}"
+    if origin.max_memory_bytes is not None:
+        text += f", {size(origin.max_memory_bytes)} allowed"
+        if origin.peak_anonymous_bytes > origin.max_memory_bytes:
+            text += ": more than that was taken, which is a defect to report"
+    return text
 
 
 def _sizes(report: Report) -> Iterator[str]:

@@ -35,7 +35,7 @@ def pair(first: int, v1: float | None, u1: float | None, degenerate: bool = Fals
         bound_u2=None if u1 is None else 1e-6,
         degenerate=degenerate,
         wa=Spaces(0.5, 0.25),
-        subspace=Subspaces((1.0, 0.5), (0.75, 0.25)) if degenerate else None,
+        subspace=Subspaces((1.0, 0.5), (0.75, 0.25), (0.125, 0.25), (0.5, 0.0625)) if degenerate else None,
     )
 
 
@@ -103,6 +103,10 @@ def sample_report() -> Report:
                 SourceFile("model-00001-of-00002.safetensors", 8_000_000_000, etag="e7a9"),
                 SourceFile("model-00002-of-00002.safetensors", 999, sha256="5ad1"),
             ),
+            peak_anonymous_bytes=1_100_000_000,
+            planned_memory_bytes=1_400_000_000,
+            max_memory_bytes=8_000_000_000,
+            workers=2,
         ),
         published=PublishedComparison(
             "a paper",

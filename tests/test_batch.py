@@ -233,7 +233,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(cli, four, monkeypatch):
     result = cli("batch", four[0], four[1], four[3])
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr.splitlines()[-1] == (
-        "error: stopped by Ctrl-C: 1 of 3 models are done and kept: run it again to go on"
+        "error: stopped by Ctrl-C: 1 of 3 models are done; the same command goes on from there"
     )
     assert sorted(os.listdir("gcont-reports")) == ["a", "d", "index.md", "index.png"]
     page = Path("gcont-reports/index.md").read_text()
@@ -248,7 +248,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(cli, four, monkeypatch):
 def test_without_names_it_is_the_papers_five_and_all_makes_six(cli, monkeypatch):
     asked: list[str] = []
     monkeypatch.setattr(
-        "audit.batch.attempt", lambda job, *_: asked.append(job.model) or Failed(job.name, "no", 4)
+        "audit.batch.attempt", lambda job, *_, **__: asked.append(job.model) or Failed(job.name, "no", 4)
     )
     assert cli("batch").exit_code == 1
     five = [

@@ -125,7 +125,7 @@ def test_version(cli):
 
 
 def test_a_model_alone_means_audit(cli, llama):
-    drop = ("command", "started", "wall_seconds", "peak_memory_bytes")
+    drop = ("command", "started", "wall_seconds", "peak_memory_bytes", "peak_anonymous_bytes")
     reports = []
     for line in (
         [llama, "--json"],

@@ -16,7 +16,6 @@ from checkpoints import llama_config, write_checkpoint, write_llama
 from safetensors.torch import load_file
 
 import audit.errors
-from audit.checkpoint import TensorReader
 from audit.errors import AuditError
 from audit.pipeline import Pipeline
 
@@ -221,7 +220,7 @@ def test_packed_weights_of_a_fused_tensor_are_told_for_quantised(cli, tmp_path):
     assert "bitsandbytes" in line
 
 
-# Ctrl-C
+# Ctrl-C; what is kept then is told in test_resume.py
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -233,8 +232,9 @@ def test_ctrl_c_is_one_line_and_leaves_the_old_report(cli, llama, monkeypatch, e
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TensorReader, "read", interrupt)
-    assert failed(cli(llama, "--out", "out"), 130) == "error: stopped by Ctrl-C: no report was written"
+    monkeypatch.setattr(Pipeline, "measure", interrupt)
+    line = failed(cli(llama, "--out", "out", "--fresh"), 130)
+    assert line == "error: stopped by Ctrl-C: nothing was measured yet"
     assert {path: path.read_bytes() for path in Path("out").rglob("*.*")} == before
     assert [path.name for path in Path.cwd().iterdir()] == (["out"] if existing else [])
 
@@ -248,9 +248,10 @@ def test_a_real_sigint_stops_a_real_process(tmp_path):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert "400 layers" in started
-    assert process.returncode == 130
-    assert (stdout, stderr) == ("", "error: stopped by Ctrl-C: no report was written\n")
-    assert os.listdir() == []
+    assert (process.returncode, stdout) == (130, "")
+    kept = r"\d+ of 3200 measurements are kept in out\.partial; the same command goes on from there"
+    assert re.fullmatch(rf"error: stopped by Ctrl-C: (nothing was measured yet|{kept})\n", stderr)
+    assert os.listdir() == ([] if "nothing" in stderr else ["out.partial"])
 
 
 # Defects
@@ -260,7 +261,7 @@ def test_a_crash_is_one_line_and_its_own_exit_code(cli, llama, monkeypatch):
     def crash(*_):
         raise ZeroDivisionError("two\nlines \x1b[31m")
 
-    monkeypatch.setattr(TensorReader, "read", crash)
+    monkeypatch.setattr(Pipeline, "measure", crash)
     result = cli(llama, "--out", "out")
     assert (result.exit_code, result.stdout) == (70, "")
     assert len(result.stderr.splitlines()) == 1

@@ -131,14 +131,15 @@ def test_a_folder_of_something_else_is_not_touched(cli, llama, name, text):
 def test_a_users_own_notes_in_a_report_are_never_deleted(cli, llama):
     assert cli(llama, "--out", "out").exit_code == 0
     Path("out/notes.txt").write_text("mine")
-    cli(llama, "--out", "out")
+    assert cli(llama, "--out", "out").exit_code == 0
+    assert cli(llama, "--out", "out", "--fresh").exit_code == 2
     assert Path("out/notes.txt").read_text() == "mine"
 
 
 def test_a_users_own_figure_in_a_report_is_never_deleted(cli, llama):
     assert cli(llama, "--out", "out").exit_code == 0
     Path("out/figures/mine.png").write_text("mine")
-    assert cli(llama, "--out", "out").exit_code == 2
+    assert cli(llama, "--out", "out", "--fresh").exit_code == 2
     assert Path("out/figures/mine.png").read_text() == "mine"
 
 
@@ -219,11 +220,11 @@ def test_a_full_disk_leaves_the_old_report_and_no_litter(cli, llama, monkeypatch
         raise error
 
     monkeypatch.setattr(audit.output, "save_file", fail)
-    result = cli(llama, "--out", "out")
+    result = cli(llama, "--out", "out", "--fresh")
     assert (result.exit_code, result.stdout) == (2, ""), result.stderr
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert here() == (["out"] if existing else [])
+    assert here() == (["out", "out.partial"] if existing else ["out.partial"]), "measurements are kept"
     if existing:
         assert contents(Path("out")) == before
 
@@ -241,10 +242,10 @@ def test_a_failing_rename_brings_the_old_report_back(cli, llama, monkeypatch, st
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    result = cli(llama, "--out", "out")
+    result = cli(llama, "--out", "out", "--fresh")
     assert result.exit_code == 2
     assert contents(Path("out")) == before
-    assert here() == ["out"]
+    assert here() == ["out", "out.partial"]
 
 
 @pytest.mark.parametrize("interrupted", ["save_file", "to_json", "to_markdown", "draw", "_replace"])
@@ -256,9 +257,9 @@ def test_ctrl_c_while_writing_leaves_the_old_report(cli, llama, monkeypatch, int
         raise KeyboardInterrupt
 
     monkeypatch.setattr(audit.output, interrupted, interrupt)
-    assert cli(llama, "--out", "out").exit_code == 130
+    assert cli(llama, "--out", "out", "--fresh").exit_code == 130
     assert contents(Path("out")) == before
-    assert here() == ["out"]
+    assert here() == ["out", "out.partial"]
 
 
 # What is in it
@@ -298,7 +299,9 @@ def test_the_vectors_alone_give_the_continuity(cli, llama):
 def test_the_vectors_say_whose_they_are(cli, llama):
     assert cli(llama, "--out", "out").exit_code == 0
     with safe_open("out/vectors.safetensors", framework="pt") as opened:
-        assert opened.metadata() == {"schema": "gcont-audit/1", "model": str(llama), "revision": ""}
+        told = opened.metadata()
+    assert len(told.pop("layout")) == 64
+    assert told == {"schema": "gcont-audit/1", "model": str(llama), "revision": ""}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ MARKDOWN = r"""# Geometric continuity of org/na\*me?\[2J
 - Continuous in output space (u1): O 0.88.
 - 2 of 3 projections are as the paper expects (arXiv:2605.04971): Q in v1, O in u1.
 - Unusual: V is moderate in input space (v1) at 0.50, expected low.
-- Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined: 1. audit.json compares their leading planes.
+- Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not well defined: 1. report.md compares their leading planes.
 
 ![Layer by layer](figures/continuity.png)
 
@@ -49,6 +49,14 @@ MARKDOWN = r"""# Geometric continuity of org/na\*me?\[2J
 | **O** | 0.0625 | 0.080 | 0.90 | 0.55 | **0.8750** | 0.080 | – | – | 100×100 |  |
 
 Continuity is the mean |cos| between the leading singular vectors of adjacent layers; null is what random directions give. EVR is the share of their path through depth held by 3 principal components; chance is the same for random directions. Bold marks the space that faces the residual stream.
+
+### Degenerate pairs
+
+|  | layers | v1 | planes of v1, v2 | u1 | planes of u1, u2 | bound |
+|:--|--:|--:|--:|--:|--:|--:|
+| V | 0–1 | 0.5000 | 1.0000, 0.5000 | 0.0625 | 0.7500, 0.2500 | 5e-01 |
+
+The cosines of the principal angles between the planes of v1 and v2 (u1 and u2), the larger one first: two ones are the same plane. Bound: how far these may be from the truth; 1 where the third singular value is so near the second that the plane is not well defined either.
 
 ![Both spaces at a glance](figures/heatmap.png)
 
@@ -135,7 +143,8 @@ What the numbers do not mean:
 | stored as | BF16, computed in float32 on CPU (2 threads) |
 | settings | weights raw, exact path, whole spectrum, layers 0:3, only Q, V, O |
 | tensors | 9 audited, 1 unknown, 10 ignored: 6 norms and scales, 4 biases |
-| work | 16.1 GB read in 1 min 5 s, 1.5 GB peak memory |
+| work | 16.1 GB read in 1 min 5 s |
+| memory | 1.1 GB peak of 1.4 GB planned for 2 workers, 8.0 GB allowed |
 | tool | gcont-audit 0.1.0, torch 2.13.0, Python 3.11.7 |
 | started | 2026-11-23T08:00:00+00:00 |
 | command | gcont-audit org/name |
@@ -168,7 +177,7 @@ org/na*me?[2J  llama, 3 layers, hidden size 100
  u1.
  Unusual: V is moderate in input space (v1) at 0.50, expected low.
  Degenerate pairs, where sigma2 is within 2% of sigma1 in a layer and v1 is not
- well defined: 1. audit.json compares their leading planes.
+ well defined: 1. report.md compares their leading planes.
 
  error   nan            Q of layer 2 holds NaN: not measured
  warning noise-like     V of layer 0 is noise; likewise in layers 1-2
@@ -217,7 +226,8 @@ What is not measured
  stored as  BF16, computed in float32 on CPU (2 threads)
  settings   weights raw, exact path, whole spectrum, layers 0:3, only Q, V, O
  tensors    9 audited, 1 unknown, 10 ignored: 6 norms and scales, 4 biases
- work       16.1 GB read in 1 min 5 s, 1.5 GB peak memory
+ work       16.1 GB read in 1 min 5 s
+ memory     1.1 GB peak of 1.4 GB planned for 2 workers, 8.0 GB allowed
  tool       gcont-audit 0.1.0, torch 2.13.0, Python 3.11.7
  started    2026-11-23T08:00:00+00:00
  command    gcont-audit org/name

@@ -288,7 +288,8 @@ What is not measured
  settings   weights raw, 2 leading triplets
  tensors    90 audited, 2 unknown (1 in layers), 13 ignored: 6 norms and scales,
             4 biases, 3 router
- work       16.1 GB read in 1 min 5 s, 1.5 GB peak memory
+ work       16.1 GB read in 1 min 5 s
+ memory     1.1 GB peak of 1.4 GB planned for 2 workers, 8.0 GB allowed
  tool       gcont-audit 0.1.0, torch 2.13.0, Python 3.11.7
  started    2026-11-23T08:00:00+00:00
  command    gcont-audit org/name

@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import os
 import sys
+import threading
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -130,6 +133,7 @@ def _return_large_buffers() -> None:
 def main() -> None:
     """The entry point of the console script."""
     _return_large_buffers()
+    threads = threading.enumerate()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # a terminal without Unicode gets question marks, not a crash
@@ -142,4 +146,15 @@ def main() -> None:
             raise
         print(f"error: {error.format_message()}: see `gcont-audit --help`", file=sys.stderr)
         code = error.exit_code
+    _end(code, threads)
+
+
+def _end(code: Any, threads: Sequence[threading.Thread]) -> None:
+    """End the process, whatever other threads than these are in the midst of."""
+    if any(thread not in threads for thread in threading.enumerate()):
+        # one in a long factorisation would crash in an interpreter that is being taken down
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code or 0)
     sys.exit(code)

@@ -4,33 +4,42 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from audit.cli import options as o
-from audit.cli.talk import Talk, console, show
+from audit.cli.talk import Talk, console, show, stopped_by
 
 if TYPE_CHECKING:
     from audit.audit import Progress
     from audit.checkpoint import Checkpoint
     from audit.options import AuditOptions
+    from audit.partial import Partial
     from audit.plan import AuditPlan
+    from audit.processes import Team
     from reports.model import Report
 
 
 GAPS = ("unread-stack", "missing-projection", "missing-norm", "extra-layer", "odd-heads")
 """Findings that --strict does not let pass."""
 
+NOTHING = "nothing was measured yet"
+"""What is said of an audit that was stopped before the first measurement."""
+
+Find = Callable[[bool], "Checkpoint"]
+"""Opens the checkpoint asked for; True: only its headers."""
+
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a report goes: a folder, and stdout in some format."""
+    """Where a report goes: a folder, and stdout in some format; `fresh`: what is there does not count."""
 
     folder: Path
     format: o.Format
+    fresh: bool = False
 
 
 def audit(
@@ -44,7 +53,9 @@ def audit(
     fold_norm: o.FoldNorm = False,
     strict: o.Strict = False,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
     out: o.Out = None,
+    fresh: o.Fresh = False,
     format: o.StdoutFormat = o.Format.TABLE,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -55,7 +66,11 @@ def audit(
     with talk.errors():
         from audit.options import AuditOptions
         from audit.output import default_folder
+        from audit.processes.seat import find_seat, is_lonely
 
+        talk = replace(talk, quiet=quiet or not find_seat().leads)
+        if is_lonely():
+            talk.note("accelerate started one process; with --multi_gpu it starts several, on CPUs too")
         asked = AuditOptions(
             revision=revision,
             device=device,
@@ -65,10 +80,15 @@ def audit(
             only=only,
             family=family,
             family_file=family_file,
+            max_memory=max_memory,
         )
-        destination = Destination(out or default_folder(model), o.Format.JSON if json else format)
-        report = perform(lambda: find(model, asked, talk), asked, destination, talk)
-        if strict:
+        destination = Destination(out or default_folder(model), o.Format.JSON if json else format, fresh)
+
+        def find_checkpoint(headers_only: bool) -> "Checkpoint":
+            return find(model, asked, replace(talk, quiet=headers_only), headers_only=headers_only)
+
+        report = perform(find_checkpoint, asked, destination, talk)
+        if strict and report is not None:
             refuse_gaps(report)
 
 
@@ -85,17 +105,40 @@ def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = 
 
 
 def perform(
-    find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", destination: Destination, talk: Talk
-) -> "Report":
-    """Check the destination, audit, write the folder, print the result."""
-    from audit.errors import StoppedError
+    find_checkpoint: Find, asked: "AuditOptions", destination: Destination, talk: Talk
+) -> "Report | None":
+    """Print the report that is there already, or check the destination, audit, write it, and print it.
 
-    try:
-        report = write(find_checkpoint, asked, destination.folder, talk)
-    except KeyboardInterrupt as stop:
-        raise StoppedError("stopped by Ctrl-C", "no report was written") from stop
-    show_report(report, destination, talk)
+    None where another process does, and this one has measured a share.
+    """
+    from audit.finished import finished
+
+    with _together() as team:
+        team.device(asked.device)
+        if not team.leads:
+            _assist(lambda: find_checkpoint(False), asked, team)
+            return None
+        folder, report = destination.folder, None
+        if not destination.fresh:
+            report = finished(folder, asked, lambda: find_checkpoint(True))
+        if report is None:
+            refuse_too_little(lambda: find_checkpoint(True), asked)
+            fresh = destination.fresh
+            report = write(lambda: find_checkpoint(False), asked, folder, talk, team, fresh=fresh)
+        else:
+            talk.note(f"already audited, on {report.provenance.started[:10]}: --fresh audits again")
+        show_report(report, destination, talk)
     return report
+
+
+def refuse_too_little(find_headers: "Callable[[], Checkpoint]", asked: "AuditOptions") -> None:
+    """Raise SelectionError for a --max-memory that is too little, before any weights are fetched."""
+    if asked.ceiling is None:
+        return
+    from audit.pipeline import Pipeline, resolve_device
+    from audit.plan import make_plan
+
+    Pipeline(make_plan(find_headers(), asked), resolve_device(asked.device))
 
 
 def refuse_gaps(report: "Report") -> None:
@@ -112,23 +155,87 @@ def refuse_gaps(report: "Report") -> None:
 
 
 def write(
-    find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", folder: Path, talk: Talk
+    find_checkpoint: "Callable[[], Checkpoint]",
+    asked: "AuditOptions",
+    folder: Path,
+    talk: Talk,
+    team: "Team",
+    *,
+    fresh: bool = False,
 ) -> "Report":
-    """Check the folder, audit, and write the report there."""
-    from audit.audit import run
-    from audit.output import check_folder, write_audit
-    from audit.pipeline import resolve_device
-    from audit.plan import make_plan
+    """Check the folder, audit, and write the report there; what was measured before a stop is taken up.
+
+    Raises StoppedError, which tells what is kept.
+    """
+    from audit.errors import StoppedError
+    from audit.output import check_folder
+    from audit.partial import opened
 
     check_folder(folder)
-    resolve_device(asked.device)
-    plan = make_plan(find_checkpoint(), asked)
+    with opened(folder, fresh=fresh) as store:
+        try:
+            return _write(find_checkpoint, asked, folder, store, talk, team)
+        except KeyboardInterrupt as stop:
+            raise StoppedError(stopped_by(stop), store.outcome or NOTHING) from stop
+
+
+def _write(
+    find_checkpoint: "Callable[[], Checkpoint]",
+    asked: "AuditOptions",
+    folder: Path,
+    store: "Partial",
+    talk: Talk,
+    team: "Team",
+) -> "Report":
+    from audit.audit import run
+    from audit.keys import keys_of
+    from audit.output import write_audit
+    from audit.pipeline import Pipeline
+    from audit.plan import make_plan
+
+    device = team.device(asked.device)
+    plan = make_plan(team.in_turn(find_checkpoint), asked)
     talk.detail(describe(plan))
-    with _progress(plan, talk) as progress:
-        done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress)
-    with talk.busy("drawing"):
-        write_audit(done, folder)
+    store.take_up(keys_of(plan, device, Pipeline(plan, device).dtype))
+    if store.known:
+        talk.note(f"resumed: {len(store.known)} of {_count(plan)} measurements were there already")
+    with _progress(_count(plan), len(store.known), talk, team.size) as progress:
+        done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress, store, team)
+    tell_excess(done.report, talk)
+    with talk.busy("drawing"), store.finishing():
+        write_audit(done, folder, store.folder)
     return done.report
+
+
+def tell_excess(report: "Report", talk: Talk) -> None:
+    """Say that more memory was taken than --max-memory allowed, if it was."""
+    from reports.view import size
+
+    allowed, taken = report.provenance.max_memory_bytes, report.provenance.peak_anonymous_bytes
+    if allowed is not None and taken is not None and taken > allowed:
+        talk.note(
+            f"{size(taken)} of memory were taken, more than the {size(allowed)} allowed: please report it"
+        )
+
+
+@contextmanager
+def _together() -> "Iterator[Team]":
+    """The processes that a launcher started; where all end, one of each machine tells why."""
+    from audit.processes import joined
+
+    try:
+        with joined() as team:
+            yield team
+    except SystemExit as silently:
+        raise typer.Exit(int(silently.code or 0)) from silently
+
+
+def _assist(find_checkpoint: "Callable[[], Checkpoint]", asked: "AuditOptions", team: "Team") -> None:
+    """Measure a share of the audit that another process leads."""
+    from audit.pipeline import Pipeline
+    from audit.plan import make_plan
+
+    team.assist(lambda: Pipeline(make_plan(find_checkpoint(), asked), team.device(asked.device)))
 
 
 def show_report(report: "Report", destination: Destination, talk: Talk) -> None:
@@ -166,12 +273,15 @@ def describe(plan: "AuditPlan") -> str:
     """One line on what is about to happen."""
     from reports.view import size
 
-    count = sum(len(visit.projections) for visit in plan.visits)
     layers = " and ".join(f"{len(stack.layers)} layers" for stack in plan.stacks)
     return (
-        f"{plan.checkpoint.id}: family {plan.layout.family}, {layers}, {count} projections, "
+        f"{plan.checkpoint.id}: family {plan.layout.family}, {layers}, {_count(plan)} projections, "
         f"{size(plan.bytes_to_read)} to read"
     )
+
+
+def _count(plan: "AuditPlan") -> int:
+    return sum(len(visit.projections) for visit in plan.visits)
 
 
 def _refuse_mistyped_command(model: str) -> None:
@@ -209,8 +319,8 @@ def _hub_progress(talk: Talk) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(plan: "AuditPlan", talk: Talk) -> "Iterator[Progress]":
-    """A bar over the projections to measure, on stderr; none where nobody would see it."""
+def _progress(total: int, done: int, talk: Talk, processes: int) -> "Iterator[Progress]":
+    """A bar over the projections that all processes measure, on stderr; none where nobody would see it."""
     if not talk.shows_progress:
         yield lambda measured: None
         return
@@ -223,6 +333,8 @@ def _progress(plan: "AuditPlan", talk: Talk) -> "Iterator[Progress]":
         bars.TimeRemainingColumn(),
     )
     with bars.Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        total = sum(len(visit.projections) for visit in plan.visits)
-        task = bar.add_task("reading", total=total)
-        yield lambda one: bar.update(task, advance=1, description=f"layer {one.layer}, {one.projection}")
+        where = f" on {processes} processes" if processes > 1 else ""
+        task = bar.add_task(f"reading{where}", total=total, completed=done)
+        yield lambda one: bar.update(
+            task, advance=1, description=f"layer {one.layer}, {one.projection}{where}"
+        )

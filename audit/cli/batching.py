@@ -1,17 +1,19 @@
 """`gcont-audit batch`: several models one after the other, and one page over all of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audit.cli import options as o
-from audit.cli.talk import Talk, show
+from audit.cli.talk import Talk, show, stopped_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from audit.batch import Job
+    from audit.errors import StoppedError
     from audit.options import AuditOptions
     from reports.comparison import Entry
     from reports.model import Report
@@ -57,7 +59,9 @@ def batch(
     only: o.Only = None,
     fold_norm: o.FoldNorm = False,
     device: o.Device = "auto",
+    max_memory: o.MaxMemory = None,
     out: Out = None,
+    fresh: o.Fresh = False,
     json: Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = 0,
@@ -71,15 +75,18 @@ def batch(
         from audit.pipeline import resolve_device
         from registry import models
 
+        _refuse_company()
         wanted = [*(names or ()), *(names_in(file) if file else ())]
         if all or not wanted:
             wanted += [model.name for model in models() if all or model.batch]
         root = out or Path(DEFAULT_ROOT)
-        asked = AuditOptions(full=full, fold_norm=fold_norm, layers=layers, only=only, device=device)
+        asked = AuditOptions(
+            full=full, fold_norm=fold_norm, layers=layers, only=only, device=device, max_memory=max_memory
+        )
         jobs = plan_jobs(wanted, root)
         check_page(root)
         resolve_device(asked.device)
-        entries = _perform(jobs, asked, root, talk)
+        entries = _perform(jobs, asked, root, talk, fresh=fresh)
         _show(entries, talk, json=json)
         _write_page(entries, jobs, root, talk)
         if not json:
@@ -87,8 +94,24 @@ def batch(
         _fail_if_any(entries)
 
 
-def _perform(jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: Talk) -> "list[Entry]":
-    """Work through the jobs; on Ctrl-C the page over what is done is still written."""
+def _refuse_company() -> None:
+    """Raise UsageError where a launcher started several processes; the first says it for all."""
+    from audit.errors import UsageError
+    from audit.processes.seat import find_seat
+
+    seat = find_seat()
+    if not seat.leads:
+        raise typer.Exit(UsageError.exit_code)
+    if seat.size > 1:
+        raise UsageError(
+            f"a batch is the work of one process, and here are {seat.size}", "audit the models one by one"
+        )
+
+
+def _perform(
+    jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: Talk, *, fresh: bool
+) -> "list[Entry]":
+    """Work through the jobs; when told to stop, the page over what is done is still written."""
     from audit.batch import attempt
     from audit.errors import StoppedError
     from reports.comparison import Failed
@@ -98,7 +121,7 @@ def _perform(jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: T
         for number, job in enumerate(jobs, start=1):
             talk.note(f"{number} of {len(jobs)}: {job.name}")
             there = (job.folder / "audit.json").is_file()
-            entry = attempt(job, asked, lambda job: _audit(job, asked, talk))
+            entry = attempt(job, asked, lambda job: _audit(job, asked, talk, fresh=fresh), fresh=fresh)
             entries.append(entry)
             if isinstance(entry, Failed):
                 talk.note(f"{job.name} failed: {entry.message}")
@@ -106,18 +129,31 @@ def _perform(jobs: "tuple[Job, ...]", asked: "AuditOptions", root: Path, talk: T
                 talk.note(f"{job.name} is done already, in {job.folder}")
             elif there:
                 talk.note(f"{job.name} had changed, or the settings or the version: audited again")
-    except KeyboardInterrupt as stop:
+    except (StoppedError, KeyboardInterrupt) as stop:
         _write_page(entries, jobs[: len(entries)], root, talk)
-        kept = f"{len(entries)} of {len(jobs)} models are done and kept"
-        raise StoppedError(f"stopped by Ctrl-C: {kept}", "run it again to go on") from stop
+        done = f"{len(entries)} of {len(jobs)} models are done"
+        raise StoppedError(*_told(stop, done, fresh=fresh)) from stop
     return entries
 
 
-def _audit(job: "Job", asked: "AuditOptions", talk: Talk) -> "Report":
-    from audit.cli.auditing import find, write
+def _told(stop: "StoppedError | KeyboardInterrupt", done: str, *, fresh: bool) -> tuple[str, str]:
+    """What stopped a batch, and what is kept of it."""
+    from audit.cli.auditing import NOTHING
+
+    again = "the same command without --fresh" if fresh else "the same command"
+    if isinstance(stop, KeyboardInterrupt):
+        return stopped_by(stop), f"{done}; {again} goes on from there"
+    more = f"{again} goes on from there" if stop.hint == NOTHING else stop.hint
+    return stop.message, f"{done}; {more}"
+
+
+def _audit(job: "Job", asked: "AuditOptions", talk: Talk, *, fresh: bool) -> "Report":
+    from audit.cli.auditing import find, refuse_too_little, write
+    from audit.processes import ALONE
 
     with talk.traced():
-        return write(lambda: find(job.model, asked, talk), asked, job.folder, talk)
+        refuse_too_little(lambda: find(job.model, asked, replace(talk, quiet=True), headers_only=True), asked)
+        return write(lambda: find(job.model, asked, talk), asked, job.folder, talk, ALONE, fresh=fresh)
 
 
 def _write_page(entries: "list[Entry]", jobs: "Sequence[Job]", root: Path, talk: Talk) -> None:

@@ -180,7 +180,7 @@ def _declaration(name: str) -> str:
 def _explain(model: str, asked: _Asked, talk: Talk) -> None:
     from audit.cli.auditing import find
     from audit.explanation import explain
-    from audit.plan import understand
+    from audit.understanding import understand
 
     checkpoint = find(model, asked.options, talk, headers_only=True)
     layout = understand(checkpoint, asked.options)

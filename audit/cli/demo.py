@@ -18,7 +18,9 @@ NAME = "all-MiniLM-L6-v2"
 
 def demo(
     full: o.Full = False,
+    max_memory: o.MaxMemory = None,
     out: o.Out = None,
+    fresh: o.Fresh = False,
     format: o.StdoutFormat = o.Format.TABLE,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -32,8 +34,10 @@ def demo(
         from audit.output import DEFAULT_ROOT
 
         folder = out or Path(DEFAULT_ROOT) / NAME
-        destination = Destination(folder, o.Format.JSON if json else format)
-        perform(_weights, AuditOptions(full=full), destination, talk)
+        destination = Destination(folder, o.Format.JSON if json else format, fresh)
+        perform(
+            lambda headers_only: _weights(), AuditOptions(full=full, max_memory=max_memory), destination, talk
+        )
 
 
 def _weights() -> "Checkpoint":

@@ -101,12 +101,30 @@ Device = Annotated[
         "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MEASURE
     ),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="A ceiling on memory, file pages apart, as 8GB or 6GiB: fewer workers, or refused up front.",
+        rich_help_panel=MEASURE,
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
         metavar="DIR",
         help="The report's folder. Default: gcont-reports/ORG--NAME.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        metavar="",
+        help="Audit again what is finished, and from the start what is not.",
         rich_help_panel=OUTPUT,
     ),
 ]

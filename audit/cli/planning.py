@@ -25,6 +25,7 @@ def plan(
     layers: o.Layers = None,
     only: o.Only = None,
     fold_norm: o.FoldNorm = False,
+    max_memory: o.MaxMemory = None,
     json: o.AsJson = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = 0,
@@ -44,6 +45,7 @@ def plan(
             only=only,
             family=family,
             family_file=family_file,
+            max_memory=max_memory,
         )
         made = make_plan(find(model, asked, talk, headers_only=True), asked)
         if json:
@@ -53,8 +55,14 @@ def plan(
 
 
 def as_json(made: "AuditPlan") -> str:
-    """The plan as JSON."""
+    """The plan as JSON; raises SelectionError where --max-memory is too little."""
     from json import dumps
+
+    import torch
+
+    from audit.plan import workers_for
+
+    workers = workers_for(made, "cpu", torch.get_num_threads())
 
     return dumps(
         {
@@ -64,8 +72,12 @@ def as_json(made: "AuditPlan") -> str:
             **_stack_json(made.main),
             "stacks": {stack.label: _stack_json(stack) for stack in made.stacks[1:]},
             "bytes_to_read": made.bytes_to_read,
-            "memory_bytes": made.memory_bytes,
+            "memory_bytes": made.memory_bytes(workers),
+            "workers": workers,
+            "memory_bytes_by_workers": {count: made.memory_bytes(count) for count in _counts(made)},
+            "max_memory_bytes": made.options.ceiling,
             "multiply_adds": made.multiply_adds,
+            "nominal_seconds": sum(map(made.cost, made.visits)),
             "stored_dtypes": list(made.stored_dtypes),
             "coverage": {
                 "audited": made.coverage.audited,
@@ -117,13 +129,13 @@ def _lacking(stack: "StackPlan") -> dict[str, str]:
 
 
 def show_plan(made: "AuditPlan") -> None:
-    """The plan as a table and a few lines."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    """The plan as a table and a few lines; raises SelectionError where --max-memory is too little."""
+    import torch
 
+    from audit.plan import workers_for
     from reports.view import duration, printable, size
 
+    workers = workers_for(made, "cpu", torch.get_num_threads())
     typer.echo(
         f"{printable(made.checkpoint.id)}: family {made.layout.family}, {len(made.main.layers)} layers, "
         f"stored as {', '.join(made.stored_dtypes)}"
@@ -131,42 +143,59 @@ def show_plan(made: "AuditPlan") -> None:
     for stack in made.stacks:
         if len(made.stacks) > 1:
             typer.echo(f"\n{stack.layout.name}: {stack.layout.family}, {len(stack.layers)} layers")
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for heading in ("", "shape", "layers", "first tensor"):
-            table.add_column(heading)
-        for row in _rows(stack):
-            name = f"{row.name}, {row.experts} experts" if row.experts else row.name
-            shape = f"{row.shape[0]} x {row.shape[1]}"
-            table.add_row(name, shape, str(row.layers), Text(printable(row.tensor), overflow="fold"))
-        show(table)
-        heads = next((layer.heads for layer in stack.layers if layer.heads), None)
-        if heads is not None:
-            typer.echo(f"heads     {heads.count} of width {heads.dim}, {heads.kv} for keys and values")
-        for lacking, reason in _lacking(stack).items():
-            typer.echo(f"lacks     {lacking}: {reason}")
+        _show_stack(stack)
     for rule, count in made.coverage.ignored.items():
         typer.echo(f"ignored   {count} tensors: {rule}")
     for finding in made.findings:
         typer.echo(f"{finding.severity:<9} {printable(finding.message)}")
     reading = made.bytes_to_read / ASSUMED_READ
     typer.echo(f"to read   {size(made.bytes_to_read)}, {duration(reading)} at {size(ASSUMED_READ)}/s")
-    typer.echo(f"compute   about {duration(_compute_seconds(made))} on this machine's CPU")
-    typer.echo(f"memory    up to {size(made.memory_bytes)}")
+    computing = duration(_compute_seconds(made, workers))
+    typer.echo(f"compute   about {computing} on this machine's CPU, {_counted(workers)} at a time")
+    takes = (f"{size(made.memory_bytes(count))} with {_counted(count)}" for count in _counts(made))
+    typer.echo(f"memory    up to {', '.join(takes)}")
+    if made.options.ceiling is not None:
+        typer.echo(f"allowed   {size(made.options.ceiling)}, which is enough for {_counted(workers)}")
 
 
-def _compute_seconds(made: "AuditPlan") -> float:
-    """Multiply-adds over a rate measured here and now, on a product of the kind the work is made of."""
-    import time
+def _show_stack(stack: "StackPlan") -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
+    from reports.view import printable
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("", "shape", "layers", "first tensor"):
+        table.add_column(heading)
+    for row in _rows(stack):
+        name = f"{row.name}, {row.experts} experts" if row.experts else row.name
+        shape = f"{row.shape[0]} x {row.shape[1]}"
+        table.add_row(name, shape, str(row.layers), Text(printable(row.tensor), overflow="fold"))
+    show(table)
+    heads = next((layer.heads for layer in stack.layers if layer.heads), None)
+    if heads is not None:
+        typer.echo(f"heads     {heads.count} of width {heads.dim}, {heads.kv} for keys and values")
+    for lacking, reason in _lacking(stack).items():
+        typer.echo(f"lacks     {lacking}: {reason}")
+
+
+def _counts(made: "AuditPlan") -> list[int]:
+    """Numbers of workers to tell the memory of: 1, 2, 4 and so on, up to torch's threads."""
     import torch
 
-    if made.options.full:
-        left, right = torch.ones(768, 768, dtype=torch.float64), torch.ones(768, 768, dtype=torch.float64)
-    else:
-        left, right = torch.ones(4, 2048), torch.ones(2048, 8192)
-    left @ right
-    started = time.perf_counter()
-    for _ in range(3):
-        left @ right
-    elapsed = (time.perf_counter() - started) / 3
-    return made.multiply_adds * elapsed / (left.shape[0] * left.shape[1] * right.shape[1])
+    most = max(1, min(torch.get_num_threads(), len(made.tasks)))
+    return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
+
+
+def _counted(workers: int) -> str:
+    return f"{workers} worker{'s' if workers != 1 else ''}"
+
+
+def _compute_seconds(made: "AuditPlan", workers: int) -> float:
+    """What the plan's passes and products take at rates measured here and now."""
+    from audit.checkpoint import FLOAT_DTYPES
+    from audit.cost import measured_rates
+
+    rates = measured_rates(FLOAT_DTYPES[made.stored_dtypes[0]], min(workers, len(made.tasks)))
+    return sum(rates.computing(made.work(visit)) for visit in made.visits)

@@ -1,11 +1,15 @@
 """How commands talk: the result on stdout, everything else on stderr, one line for an error."""
 
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +18,13 @@ from audit.errors import DEFECT, AuditError, StoppedError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+_PATIENCE = 1.0
+"""Seconds after a first signal in which a second one counts as the same."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to stop, by Ctrl-C or by SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +71,20 @@ class Talk:
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn an error into one line and its exit code; a traceback only with -vv."""
-        try:
-            yield
-        except AuditError as error:
-            self._fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            self._fail("stopped by Ctrl-C", StoppedError.exit_code)
-        except BrokenPipeError:
-            _stop_printing()
-        except (typer.Exit, typer.Abort):
-            raise
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}: a defect in gcont-audit; -vv shows where"
-            self._fail(text, DEFECT)
+        with _stoppable():
+            try:
+                yield
+            except AuditError as error:
+                self._fail(str(error), error.exit_code)
+            except KeyboardInterrupt as stop:
+                self._fail(stopped_by(stop), StoppedError.exit_code)
+            except BrokenPipeError:
+                _stop_printing()
+            except (typer.Exit, typer.Abort):
+                raise
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}: a defect in gcont-audit; -vv shows where"
+                self._fail(text, DEFECT)
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -104,6 +116,35 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False)
+
+
+def stopped_by(stop: KeyboardInterrupt) -> str:
+    """What stopped the work, in words."""
+    return f"stopped by {stop.args[0] if isinstance(stop, Stopped) else 'Ctrl-C'}"
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the work as Ctrl-C does, and either of them, when it comes again, end the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise Stopped("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+        if time.monotonic() - first[0] > _PATIENCE:
+            os._exit(StoppedError.exit_code)
+
+    signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, stop) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler if handler is not None else signal.SIG_DFL)
 
 
 def _stop_printing() -> None:

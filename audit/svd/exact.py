@@ -72,7 +72,8 @@ def factorise(linear_map: LinearMap) -> Factorisation:
     In float32 where that shows the whole spectrum. Works on the map's device, in float64 on the CPU where the
     device has no float64 (MPS).
     """
-    if prod(linear_map.shape) > SINGLE and linear_map.dtype == torch.float32:
+    single = linear_map.dtype == torch.float32 and linear_map.device.type != "mps"
+    if single and prod(linear_map.shape) > SINGLE:
         found = _factorise(linear_map)
         if _is_whole(found, linear_map.frobenius_squared()):
             return found

@@ -1,0 +1,49 @@
+"""Files written whole or not at all, and an error of ours where the disk refuses."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from audit.errors import OutputError
+
+DRAFT = ".report."
+"""How the names of folders begin in which a report is being written."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise OutputError in place of what the system raises for a folder that cannot be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OutputError(
+            f"{folder} cannot be written: {reason}", "name another folder with --out"
+        ) from error
+
+
+def write_file(file: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write beside its place, then move it there; `durable`: on the disk itself before it is moved."""
+    handle, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(content)
+            if durable:
+                opened.flush()
+                os.fsync(opened.fileno())
+        Path(fresh).chmod(0o644)
+        Path(fresh).replace(file)
+    finally:
+        Path(fresh).unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Wait until every file in a folder is on the disk itself."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
