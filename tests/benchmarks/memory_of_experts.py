@@ -1,22 +1,22 @@
 """Anonymous memory of auditing one DeepSeek-V3-shaped layer of 256 experts, beside what `plan` states.
 
-Run: .venv/bin/python tests/benchmarks/memory_of_experts.py. Linux only: it watches RssAnon in /proc. The
-layer's 22.5 GB are a sparse file: all experts but 8 are holes, which are read as zeros (and are found dead),
-so that the disk holds 0.7 GB and the Gram matrix takes minutes rather than an hour. What is held in memory is
-the same.
+Run: .venv/bin/python tests/benchmarks/memory_of_experts.py [PROJECTION] [--quick]
+
+Linux only: it watches RssAnon in /proc. The layer's 22.5 GB are a sparse file: all experts but 8 are holes,
+which are read as zeros (and are found dead), so that the disk holds 0.7 GB and the passes take a minute
+rather than an hour. What is held in memory is the same. `--quick` takes 32 experts.
 """
 
+import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import torch
-from memory_by_depth import peak_anonymous
+from memory_by_depth import AUDIT, peak_anonymous, stated
 
-HIDDEN, INNER, EXPERTS, FILLED = 7168, 2048, 256, 8
+HIDDEN, INNER, FILLED = 7168, 2048, 8
 SHAPES = {"gate_proj": (INNER, HIDDEN), "up_proj": (INNER, HIDDEN), "down_proj": (HIDDEN, INNER)}
 CONFIG = {
     "model_type": "deepseek_v3",
@@ -28,10 +28,10 @@ CONFIG = {
 }
 
 
-def write_layer(folder: Path) -> int:
+def write_layer(folder: Path, experts: int) -> int:
     """One layer's routed experts as a sparse file; bytes by its header."""
     header, end = {}, 0
-    for expert in range(EXPERTS):
+    for expert in range(experts):
         for part, shape in SHAPES.items():
             start, end = end, end + 2 * shape[0] * shape[1]
             name = f"model.layers.0.mlp.experts.{expert}.{part}.weight"
@@ -41,7 +41,7 @@ def write_layer(folder: Path) -> int:
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, entry in header.items():
-            if int(name.split(".")[5]) % (EXPERTS // FILLED) == 0:
+            if int(name.split(".")[5]) % (experts // FILLED) == 0:
                 file.seek(8 + len(text) + entry["data_offsets"][0])
                 weight = torch.randn(entry["shape"]) / HIDDEN**0.5
                 weight += 2 * torch.outer(
@@ -54,22 +54,25 @@ def write_layer(folder: Path) -> int:
 
 
 def main() -> None:
-    """Print the stated and the measured peak, and the time, for one projection or all three."""
-    only = sys.argv[1] if len(sys.argv) > 1 else "gate"
+    """Print the stated and the measured peak, and the time, for one projection."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "only", metavar="PROJECTION", nargs="?", default="gate", choices=("gate", "up", "down")
+    )
+    parser.add_argument("--quick", action="store_true", help="32 experts")
+    asked = parser.parse_args()
+    experts = 32 if asked.quick else 256
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        print(f"experts of one layer: {write_layer(folder) / 1e9:.1f} GB in bfloat16, {EXPERTS} of them")
-        command = [sys.executable, "-m", "audit"]
-        plan = subprocess.run(
-            [*command, "plan", place, "--only", only, "--json"], capture_output=True, check=True, text=True
-        )
-        stated = json.loads(plan.stdout)["memory_bytes"]
+        nbytes = write_layer(folder, experts)
+        print(f"experts of one layer: {nbytes / 1e9:.1f} GB in bfloat16, {experts} of them")
+        said = stated(folder, "--only", asked.only)
         started = time.monotonic()
-        peak = peak_anonymous([*command, place, "--only", only, "--quiet", "--out", f"{place}/out"])
+        peak = peak_anonymous([*AUDIT, place, "--only", asked.only, "--quiet", "--out", f"{place}/out"])
         seconds = time.monotonic() - started
     one = INNER * HIDDEN
     print(f"one expert in float32: {4 * one / 1e6:.0f} MB; the Gram matrix: {8 * HIDDEN**2 / 1e6:.0f} MB")
-    print(f"{only}: {peak / 1e6:.0f} MB anonymous, stated {stated / 1e6:.0f} MB, ratio {peak / stated:.2f}")
+    print(f"{asked.only}: {peak / 1e6:.0f} MB anonymous, stated {said / 1e6:.0f} MB, ratio {peak / said:.2f}")
     print(f"{seconds:.0f} s")
 
 
