@@ -6,7 +6,7 @@ time, of experts one; what leaves here are a few vectors and numbers. On a CPU a
 wherever there are as many tasks as threads, so that the numbers do not depend on how many threads there are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -32,7 +32,12 @@ class Pipeline:
         self.device = device
         self.dtype = compute_dtype(set(plan.stored_dtypes)) if device.type != "mps" else torch.float32
         self.workers = workers or workers_for(plan, device.type, torch.get_num_threads())
-        self.bytes_read = 0
+        self._readers: list[TensorReader] = []
+
+    @property
+    def bytes_read(self) -> int:
+        """So far."""
+        return sum(reader.bytes_read for reader in self._readers)
 
     def measure(self, tasks: Sequence[Task], known: Mapping[Place, Measured]) -> Iterator[Measured]:
         """Each measurement as it is made, those that are `known` already left out; raises what a task raises.
@@ -41,16 +46,17 @@ class Pipeline:
         """
         left = [task for task in tasks if any(place not in known for place in task.places)]
         visits = [visit for task in left for visit in task.visits]
-        with TensorReader(self.plan.checkpoint, planned_reads(visits, self.plan.options.fold_norm)) as reader:
-            try:
-                if min(self.workers, len(left)) > 1:
-                    yield from self._side_by_side(reader, left, known)
-                else:
-                    with self._settings(torch.get_num_threads()):
-                        for task in left:
-                            yield from self._carry_out(reader, task, known)
-            finally:
-                self.bytes_read += reader.bytes_read
+        with self._reader(planned_reads(visits, self.plan.options.fold_norm)) as reader:
+            if min(self.workers, len(left)) > 1:
+                yield from self._side_by_side(reader, left, known)
+            else:
+                with self._settings(torch.get_num_threads()):
+                    for task in left:
+                        yield from self._carry_out(reader, task, known)
+
+    def _reader(self, planned: Iterable[Read]) -> TensorReader:
+        self._readers.append(TensorReader(self.plan.checkpoint, planned))
+        return self._readers[-1]
 
     def _side_by_side(
         self, reader: TensorReader, tasks: Sequence[Task], known: Mapping[Place, Measured]
@@ -145,12 +151,10 @@ class Pipeline:
         if [slot.shape for slot in here] != [slot.shape for slot in there]:
             return False
         slots = list(zip(here, there, strict=True))
-        with TensorReader(self.plan.checkpoint, [slot.read for pair in slots for slot in pair]) as reader:
-            same = all(
+        with self._reader(slot.read for pair in slots for slot in pair) as reader:
+            return all(
                 torch.equal(*(part_of(reader.read(slot.read), slot) for slot in pair)) for pair in slots
             )
-            self.bytes_read += reader.bytes_read
-        return same
 
     def _slots(self, place: Place) -> tuple[Slot, ...]:
         stack = next(stack for stack in self.plan.stacks if stack.label == place.stack)
