@@ -13,17 +13,18 @@ from threading import Thread
 
 import torch
 
+from audit.experts import PASSES
 from audit.linear_map import Dense
 from registry import ExpertSlots, LayerLayout, LowRankSlot, Place, Projection, Slot
 
 STEPS = 16
 """Passes over a matrix until its leading triplets stand, the certificate's among them."""
 
-ROWS = 3
+ROWS = 4
 """Vectors that each of these passes multiplies."""
 
-WIDE_STEPS, WIDE_ROWS = 8, 32
-"""The same for passes over an expert stack."""
+WIDE_STEPS, WIDE_ROWS = PASSES - 1, 32
+"""The same for passes over an expert stack, of which the first looks at each expert by itself."""
 
 SMALL = 2**20
 """Entries up to which a matrix is factorised in float64."""

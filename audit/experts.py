@@ -14,6 +14,9 @@ from registry import Slot, Space
 PASSES = 12
 """About how often each expert is read: once to look at it, once a step of the iteration, once to certify."""
 
+FULL_PASSES = 3
+"""The same with --full: once to look at it, once for the Gram matrix, once to certify."""
+
 
 @dataclass(frozen=True, eq=False)
 class ExpertStack:

@@ -165,8 +165,9 @@ class Dense:
         back = rows.new_zeros(len(rows), self.shape[1])
         start = 0
         for block in self._blocks():
-            back.addmm_(rows[:, start : start + len(block)], block)
-            start += len(block)
+            stop = start + block.shape[0]
+            back.addmm_(rows[:, start:stop], block)
+            start = stop
         return back
 
     def gram(self, rows: Tensor) -> Image:
@@ -182,11 +183,12 @@ class Dense:
         few = ROWS if len(rows) < 2 * ROWS else len(rows)
         parts = list(zip(*(torch.split(whole, few) for whole in (rows, out, back)), strict=True))
         for block in self._blocks():
+            stop = start + block.shape[0]
             for part, part_out, part_back in parts:
-                image = part @ block.T
+                image = part_out[:, start:stop]
+                torch.mm(part, block.t(), out=image)
                 part_back.addmm_(image, block)
-                part_out[:, start : start + len(block)] = image
-            start += len(block)
+            start = stop
         return Image(out, back)
 
     def survey(self) -> tuple[float, float]:
@@ -241,7 +243,7 @@ class Dense:
             return
         buffer = torch.empty(count, self.shape[1], dtype=self.dtype)
         for block in blocks:
-            yield buffer[: len(block)].copy_(block)
+            yield buffer[: block.shape[0]].copy_(block)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ class Pipeline:
         """
         left = [task for task in tasks if any(place not in known for place in task.places)]
         visits = [visit for task in left for visit in task.visits]
-        with self._reader(planned_reads(visits, self.plan.options.fold_norm)) as reader:
+        with self._reader(planned_reads(visits, self.plan.options)) as reader:
             if min(self.workers, len(left)) > 1:
                 yield from self._side_by_side(reader, left, known)
             else:
@@ -116,7 +116,7 @@ class Pipeline:
         for visit in task.visits:
             wanted = tuple(one for one in visit.projections if visit.place(one) not in known)
             taken = maps(visit, wanted)
-            reader.expect(dict.fromkeys(planned_reads([visit], options.fold_norm)))
+            reader.expect(dict.fromkeys(planned_reads([visit], options)))
             for projection in wanted:
                 if options.full and before is not None and not measurer.remembers(before.place(projection)):
                     measurer.recall(

@@ -125,7 +125,7 @@ class AuditPlan:
     @property
     def bytes_to_read(self) -> int:
         """Bytes of all planned reads."""
-        return sum(map(self._sizes().read, planned_reads(self.visits, self.options.fold_norm)))
+        return sum(map(self._sizes().read, planned_reads(self.visits, self.options)))
 
     @property
     def multiply_adds(self) -> int:
@@ -134,7 +134,7 @@ class AuditPlan:
 
     def work(self, visit: Visit) -> Work:
         """What one visit takes to read and to compute."""
-        reads = planned_reads([visit], self.options.fold_norm)
+        reads = planned_reads([visit], self.options)
         full = self.options.full
         products = (computing(visit.layer, projection, full=full) for projection in visit.projections)
         return sum(products, Work(read=sum(map(self._sizes().read, reads))))
@@ -200,7 +200,7 @@ def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
     if not stacks or stacks[0].layout is not layout.main:
         raise _nothing_selected(checkpoint, layout, options)
     visits = tuple(visit for stack in stacks for visit in _schedule(stack, options.full))
-    reads = dict.fromkeys(read.tensor for read in planned_reads(visits, options.fold_norm))
+    reads = dict.fromkeys(read.tensor for read in planned_reads(visits, options))
     return AuditPlan(
         checkpoint,
         layout,
@@ -221,12 +221,13 @@ def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
     )
 
 
-def planned_reads(visits: Sequence[Visit], fold_norm: bool) -> Iterator[Read]:
+def planned_reads(visits: Sequence[Visit], options: AuditOptions) -> Iterator[Read]:
     """Everything that will be read, visit by visit; a tensor may come again in a later visit or pass."""
     for visit in visits:
         once: dict[Read, None] = {}
         for projection in visit.projections:
-            reads, times = reads_of(visit.layer, projection, fold_norm), passes(visit.layer, projection)
+            reads = reads_of(visit.layer, projection, options.fold_norm)
+            times = passes(visit.layer, projection, full=options.full)
             if times == 1:
                 once |= dict.fromkeys(reads)
             else:

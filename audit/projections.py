@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from audit.experts import PASSES, ExpertStack
+from audit.experts import FULL_PASSES, PASSES, ExpertStack
 from audit.linear_map import Dense, LinearMap, Product, ov_composite
 from registry import ExpertSlots, LayerLayout, LowRankSlot, NormSlot, Place, Projection, Read, Slot
 
@@ -24,9 +24,11 @@ def reads_of(layer: LayerLayout, projection: Projection, fold_norm: bool) -> tup
     return (*layer.slots[projection].reads, *((Read(norm.weight),) if norm else ()))
 
 
-def passes(layer: LayerLayout, projection: Projection) -> int:
+def passes(layer: LayerLayout, projection: Projection, *, full: bool) -> int:
     """How often a projection's tensors are read."""
-    return PASSES if isinstance(layer.slots.get(projection), ExpertSlots) else 1
+    if not isinstance(layer.slots.get(projection), ExpertSlots):
+        return 1
+    return FULL_PASSES if full else PASSES
 
 
 def slots_of(place: Place) -> tuple[Slot, ...]:

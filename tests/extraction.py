@@ -34,7 +34,7 @@ def extracted(plan: AuditPlan, stack: StackPlan | None = None) -> Matrices:
 
 def _take(plan: AuditPlan, stack: StackPlan) -> Iterator[tuple[Key, Tensor]]:
     fold_norm = plan.options.fold_norm
-    with TensorReader(plan.checkpoint, planned_reads(plan.visits, fold_norm)) as reader:
+    with TensorReader(plan.checkpoint, planned_reads(plan.visits, plan.options)) as reader:
         for visit in plan.visits:
             maps = LayerMaps(visit.layer, visit.projections, fold_norm, reader.read)
             for projection in visit.projections:

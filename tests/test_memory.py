@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sample_report import sample_report
 
 from audit import peak
-from audit.checkpoint import TensorReader, open_checkpoint
+from audit.checkpoint import Checkpoint, TensorReader, open_checkpoint
 from audit.errors import SelectionError
 from audit.options import AuditOptions, format_memory, parse_memory
 from audit.peak import PeakWatch, anonymous_memory
@@ -247,7 +247,20 @@ def peak_of(command: Sequence[object], threads: int) -> int:
     return most
 
 
-def write_experts(folder: Path, hidden: int = 1024, inner: int = 384, count: int = 6) -> Path:
+def write_tied(folder: Path) -> Path:
+    """Two layers of Down with the same eight leading directions, nearly tied: too much for float32."""
+    generator = torch.Generator().manual_seed(0)
+    out, in_ = (torch.linalg.qr(torch.randn(side, 8, generator=generator)).Q for side in (1024, 4096))
+    leaders = 50 * (out * (1 + 1e-6 * torch.arange(8))) @ in_.T
+    tensors = {
+        f"model.layers.{layer}.mlp.down_proj.weight": leaders
+        + torch.randn(1024, 4096, generator=generator) / 64
+        for layer in (0, 1)
+    }
+    return write_checkpoint(folder, tensors, llama_config(2, hidden_size=1024, intermediate_size=4096))
+
+
+def write_experts(folder: Path, hidden: int = 1536, inner: int = 256, count: int = 6) -> Path:
     """One layer of routed experts with one direction in common."""
     generator = torch.Generator().manual_seed(0)
     common = torch.randn(hidden, generator=generator)
@@ -269,7 +282,7 @@ def write_experts(folder: Path, hidden: int = 1024, inner: int = 384, count: int
     [
         (partial(write_random, ffn=8192, dtype=torch.bfloat16), ["--only", "gate,down"], 2, 2),
         (partial(write_random, ffn=4096, dtype=torch.float32), ["--fold-norm", "--only", "gate,ov"], 2, 1),
-        (partial(write_random, ffn=4096, dtype=torch.bfloat16), ["--full", "--only", "down"], 1, 1),
+        (write_tied, ["--full", "--only", "down"], 1, 1),
         (partial(write_random, ffn=2048, dtype=torch.float32), ["--full", "--only", "q,ov,k"], 2, 2),
         (write_experts, ["--only", "up"], 1, 1),
         (write_experts, ["--full", "--only", "down"], 1, 1),
@@ -294,6 +307,7 @@ def test_an_audit_stays_below_what_is_stated_and_allowed(tmp_path, write, option
 def test_the_watch_sees_memory_that_is_given_back(tmp_path):
     before = anonymous_memory()
     with PeakWatch() as watch:
+        time.sleep(0.1)
         held = bytearray(b"x") * 80_000_000
         time.sleep(0.2)
         del held
@@ -375,3 +389,15 @@ def test_too_low_a_ceiling_is_refused_before_anything_is_read_or_written(cli, ll
     assert "--max-memory 10MB is too little for" in result.stderr
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("command", [[], ["batch"]])
+def test_a_refusal_comes_before_weights_are_fetched(cli, llama, monkeypatch, command):
+    def headers_of(model: str, revision: str | None = None, *, headers_only: bool = False) -> Checkpoint:
+        assert headers_only, "weights were fetched"
+        return open_checkpoint(model)
+
+    monkeypatch.setattr("audit.checkpoint.open_checkpoint", headers_of)
+    result = cli(*command, llama, "--max-memory", "10MB")
+    assert "--max-memory 10MB is too little for" in result.stderr
+    assert result.exit_code == (1 if command else 2)
