@@ -87,6 +87,11 @@ class LinearMap(Protocol):
         """Whether the transposed map is the cheaper one for gram."""
         ...
 
+    @property
+    def magnitude(self) -> float:
+        """What rounding in its products is relative to where that is more than sigma1, else 0."""
+        ...
+
     def survey(self) -> tuple[float, float]:
         """Its peak and its frobenius_squared, the weights read once."""
         ...
@@ -146,6 +151,19 @@ class Dense:
     def turned(self) -> bool:
         """Small ones go by their shorter side; of large ones the stored rows are what lies together."""
         return self.shape[1] > self.shape[0] if self._is_whole else self._lies_turned
+
+    @property
+    def magnitude(self) -> float:
+        """Nothing cancels."""
+        return 0.0
+
+    def norm_estimate(self) -> float:
+        """sigma1 from above in all likelihood: a few steps of power iteration, and a quarter on top."""
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(ROWS, self.shape[1], generator=generator).to(self.device, self.dtype)
+        for _ in range(3):
+            rows = torch.nn.functional.normalize(self.gram(rows).back, dim=1)
+        return 1.25 * float(torch.linalg.vector_norm(self.matmul(rows), dim=1).max())
 
     def matrix(self) -> Tensor:
         """All of it [out, in] in the precision of the arithmetic; the stored tensor where that is the
@@ -246,87 +264,6 @@ class Dense:
             yield buffer[: block.shape[0]].copy_(block)
 
 
-@dataclass(frozen=True, eq=False)
-class Product:
-    """left . right, never multiplied out: [out, r] times [r, in]."""
-
-    left: Dense
-    right: Dense
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in)."""
-        return (self.left.shape[0], self.right.shape[1])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The factors' own."""
-        return self.left.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """The factors' own."""
-        return self.left.device
-
-    @property
-    def transposed(self) -> "Product":
-        """Right^T . left^T."""
-        return Product(self.right.transposed, self.left.transposed)
-
-    def matmul(self, rows: Tensor) -> Tensor:
-        """First right, then left."""
-        return self.left.matmul(self.right.matmul(rows))
-
-    def rmatmul(self, rows: Tensor) -> Tensor:
-        """First left, then right."""
-        return self.right.rmatmul(self.left.rmatmul(rows))
-
-    def gram(self, rows: Tensor) -> Image:
-        """Right, then left both ways, then right again."""
-        image = self.left.gram(self.right.matmul(rows))
-        return Image(image.out, self.right.rmatmul(image.back))
-
-    @property
-    def turned(self) -> bool:
-        """It goes by its shorter side."""
-        return self.shape[1] > self.shape[0]
-
-    def survey(self) -> tuple[float, float]:
-        """One after the other."""
-        return self.peak(), self.frobenius_squared()
-
-    def frobenius_squared(self) -> float:
-        """Tr(L^T L . R R^T), from the two r x r Gram matrices, of which the upper triangles suffice."""
-        left, right, total = self.left.matrix(), self.right.matrix(), 0.0
-        size = -(-len(right) // PANELS)
-        for start in range(0, len(right), size):
-            products = left[:, start : start + size].T @ left[:, start:]
-            products *= right[start : start + size] @ right[start:].T
-            sums = products.sum(dim=0).double()
-            total += 2 * float(sums.sum()) - float(sums[:size].sum())
-        return max(total, 0.0)
-
-    def peak(self) -> float:
-        """Its factors' largest magnitudes, multiplied: of the order of its entries."""
-        return self.left.peak() * self.right.peak()
-
-    def normalised(self) -> "tuple[Product, float]":
-        """Each factor divided by its own largest magnitude."""
-        left, left_peak = self.left.normalised()
-        right, right_peak = self.right.normalised()
-        return Product(left, right), left_peak * right_peak
-
-    def double(self) -> "Product":
-        """Both factors in float64."""
-        return Product(self.left.double(), self.right.double())
-
-    def core(self) -> Core:
-        """R_left R_right^T between the orthonormal factors of two thin QRs: r x r when r is the smallest."""
-        left, r_left = torch.linalg.qr(self.left.matrix())
-        right, r_right = torch.linalg.qr(self.right.matrix().T)
-        return Core(r_left @ r_right.T, left.T, right.T)
-
-
 def _peak(rows: Tensor) -> float:
     low, high = torch.aminmax(rows)
     return float(torch.maximum(high, -low))
@@ -335,21 +272,3 @@ def _peak(rows: Tensor) -> float:
 def _energy(rows: Tensor) -> float:
     norms = torch.linalg.vector_norm(rows, dim=1).double()
     return float(norms @ norms)
-
-
-def ov_composite(output: Dense, value: Dense | Product, kv_heads: int, head_dim: int) -> Product:
-    """W_O . expand(W_V): what attention writes when a token attends to one place only.
-
-    Each key-value head of V [kv_heads * head_dim, in] serves a group of query heads, so expand(W_V) repeats
-    it over the group. Summing O's columns [out, heads * head_dim] over each group says the same with
-    an inner dimension of kv_heads * head_dim, which is also the bound on the rank. Where V is a product
-    itself, its left factor is multiplied in, which leaves the inner dimension of the right one.
-    """
-    out, width = output.shape
-    count = width // (kv_heads * head_dim)
-    if count > 1:
-        groups = output.weight.reshape(out, kv_heads, count, head_dim)
-        output = Dense(groups.sum(2, dtype=output.dtype).reshape(out, kv_heads * head_dim))
-    if isinstance(value, Product):
-        return Product(Dense(output.matrix() @ value.left.matrix()), value.right)
-    return Product(output, value)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from audit.experts import FULL_PASSES, PASSES, ExpertStack
-from audit.linear_map import Dense, LinearMap, Product, ov_composite
+from audit.linear_map import Dense, LinearMap
+from audit.product import Product, ov_composite
 from registry import ExpertSlots, LayerLayout, LowRankSlot, NormSlot, Place, Projection, Read, Slot
 
 Map = LinearMap | ExpertStack

@@ -7,6 +7,7 @@ and no thread of the tests' own is in it.
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,14 +70,11 @@ def run(*line: object, stop: Stop | None = None) -> Ended:
 
 
 @contextmanager
-def started(*line: object, stop: Stop | None = None, stuck: bool = False) -> Iterator[BaseProcess]:
-    """A command line at work; it is killed where it still is when the test is through with it.
-
-    `stuck`: two threads measure, and neither comes to an end.
-    """
+def started(*line: object, stop: Stop | None = None) -> Iterator[BaseProcess]:
+    """A command line at work; it is killed where it still is when the test is through with it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
-    process = context.Process(target=_work, args=([str(word) for word in line], stop, stuck, os.getcwd()))
+    process = context.Process(target=_work, args=([str(word) for word in line], stop))
     process.start()
     try:
         yield process
@@ -92,8 +90,31 @@ def ended(process: BaseProcess) -> Ended:
     return Ended(process.exitcode, *(Path(f"../{name}").read_text() for name in ("stdout", "stderr")))
 
 
-def _work(line: list[str], stop: Stop | None, stuck: bool, folder: str) -> None:
-    os.chdir(folder)
+@contextmanager
+def never_done(*line: object, size: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A command line in an interpreter of its own, whose threads factorise matrices of a size without end."""
+    program = f"import stopping; stopping.never_done_by({[str(word) for word in line]}, {size})"
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": path}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def never_done_by(line: list[str], size: int) -> None:
+    """What that interpreter does."""
+
+    def measure(*_: object, **__: object) -> None:
+        while True:
+            torch.linalg.svd(torch.ones(size, size).triu())
+
+    _set(audit.measure.Measurer, "measure", measure)
+    torch.set_num_threads(2)
+    _work(line, None)
+
+
+def _work(line: list[str], stop: Stop | None) -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(f"../{name}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -101,19 +122,11 @@ def _work(line: list[str], stop: Stop | None, stuck: bool, folder: str) -> None:
     _set(audit.output, "draw", lambda report, illustration: b"")  # drawing takes seconds
     if stop is not None:
         _stop(stop)
-    if stuck:
-        torch.set_num_threads(2)
-        _set(audit.measure.Measurer, "measure", _never)
     main()
 
 
 def _set(owner: Any, name: str, value: object) -> None:
     setattr(owner, name, value)
-
-
-def _never(*_: object, **__: object) -> None:
-    """Minutes in LAPACK, where no Python gets a word in."""
-    torch.linalg.svd(torch.ones(6000, 6000).triu())
 
 
 def _stop(stop: Stop) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from audit.linear_map import Dense, Product
+from audit.linear_map import Dense
+from audit.product import Product
 
 SPECTRA = ("uniform", "flat", "spiked", "tied pair", "near tie", "graded", "low rank", "rank one")
 """Kinds that `known_matrices` draws from, with the same singular values to rounding."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from audit.linear_map import Dense, LinearMap, Product, ov_composite
+from audit.linear_map import Dense, LinearMap
+from audit.product import Product, ov_composite
 
 torch.manual_seed(0)
 LEFT, RIGHT = torch.randn(7, 3, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)

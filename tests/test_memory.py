@@ -260,7 +260,7 @@ def write_tied(folder: Path) -> Path:
     return write_checkpoint(folder, tensors, llama_config(2, hidden_size=1024, intermediate_size=4096))
 
 
-def write_experts(folder: Path, hidden: int = 1536, inner: int = 256, count: int = 6) -> Path:
+def write_experts(folder: Path, hidden: int = 2048, inner: int = 256, count: int = 4) -> Path:
     """One layer of routed experts with one direction in common."""
     generator = torch.Generator().manual_seed(0)
     common = torch.randn(hidden, generator=generator)

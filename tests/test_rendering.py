@@ -112,7 +112,7 @@ A transformer's layers share one list of numbers per token, the residual stream:
 - **null**: what two random directions in that space give; continuity means something only above it.
 - **EVR**: the share of the path through depth that its first three principal components hold; chance is the same for as many random directions.
 - **OV**: the product W_O · W_V, each key-value head repeated over its query heads: all that attention can write of what it reads.
-- **error bound**: how far a |cos| may be from the true one, rounding allowed for, given that the iteration's random start was not orthogonal to a leading direction (`--full` needs no such luck).
+- **error bound**: how far a |cos| may be from the true one, rounding allowed for. That follows from what was measured, but for one thing: that the iteration's random start did not hide a direction from it, which for each matrix is wrong with a probability of at most one in a million (`--full` needs no such luck).
 
 What each number survives, when a model is rewritten without changing what it computes:
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from strategies import SPECTRA, Known, known_matrices, spectrum, with_spectrum
 
 import audit.svd
-from audit.linear_map import Dense, Product
+from audit.linear_map import Dense
+from audit.product import Product
 from audit.svd import ANGLE_TARGET, NEXT_TARGET, Triplets, factorise, leading, leading_of
 from audit.svd.triplets import certify
 

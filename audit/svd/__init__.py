@@ -21,7 +21,7 @@ from audit.svd.exact import (
 )
 from audit.svd.lanczos import ANGLE_TARGET, NEXT_TARGET, leading_vectors, targets
 from audit.svd.stacked import gram_of, leading_of_spectrum, leading_of_stack, spectrum_of
-from audit.svd.triplets import Triplets, bounds, certify
+from audit.svd.triplets import Triplets, bounds, certify, rounding_unit
 
 __all__ = [
     "ANGLE_TARGET", "DECLARED", "DOUBT", "NEXT_TARGET", "SMALL", "Factorisation", "Triplets", "doubt",
@@ -68,7 +68,7 @@ def _leading(linear_map: LinearMap, precise: LinearMap, k: int, name: str) -> Tr
         return None
     kept, coarse = min(k, len(found.block)), linear_map.dtype != precise.dtype
     block = found.block.to(precise.device, precise.dtype)
-    triplets = certify(precise, block[:kept], kept, found.upper, found.chance)
+    triplets = certify(precise, block[:kept], kept, found.upper, found.chance, found.plane_upper)
     if coarse and None in found.upper:
         return None
     if coarse and bool((triplets.bound > targets(kept)).any()):
@@ -81,7 +81,8 @@ def _leading(linear_map: LinearMap, precise: LinearMap, k: int, name: str) -> Tr
 def values_and_leading(linear_map: LinearMap, k: int, name: str) -> tuple[Tensor, Triplets]:
     """Every non-zero singular value, and the k leading triplets with bounds that rest on those."""
     values, found = singular_values(linear_map), leading(linear_map, k, name)
-    upper = following(values, min(linear_map.shape), torch.finfo(torch.float64).eps, len(found.sigma))
+    unit = rounding_unit(linear_map.double(), float(values[0]))
+    upper = following(values, min(linear_map.shape), unit, len(found.sigma))
     gap, bound, plane = bounds(found.sigma, found.residual, upper)
     return values, replace(found, gap=gap, bound=bound, plane_bound=plane, chance=0.0)
 

@@ -15,7 +15,9 @@ the run, for any spectrum.)
 
 Two directions with values in one narrow window around theta_i show as one Ritz value only if the start sees
 both alike: up to tau' = |C without the term of theta_i|, both Q_1 x are parallel to column i of S_1, so that
-one lies within 2 tau' of the line of the other: a Beta law again, with one dimension less.
+one lies within 2 tau' of the line of the other: a Beta law again, with one dimension less. More generally,
+k+1 directions in a window around k Ritz values lie up to tau' in the span of k columns, so that one of them
+lies within (k+1) tau' of the span of the others.
 """
 
 from dataclasses import dataclass
@@ -34,7 +36,11 @@ SAFETY = 1.25
 """What the overlap may rise by between two probes: it has no pole there."""
 
 DECLARED = 1e-6
-"""The highest probability, over the random start, with which a statement may be wrong."""
+"""The highest probability, over the random start, that any of a matrix's statements is wrong."""
+
+
+NONE = slice(0)
+"""No Ritz value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +57,16 @@ class Run:
     out: Tensor
     noise: float
 
-    def overlap(self, values: Tensor, without: int | None = None) -> Tensor:
-        """tau [p]: no eigenvector of A with the eigenvalue values[p] has a larger part in the start."""
+    def overlap(self, values: Tensor, without: slice = NONE) -> Tensor:
+        """tau [p]: no eigenvector of A with the eigenvalue values[p] has a larger part in the start.
+
+        The terms of some Ritz values may be left out.
+        """
         distance = self.theta[:, None] - values
         distance[distance.abs() < self.noise] = self.noise
         weight = 1 / distance
-        if without is not None:
-            weight[without] = 0
-            distance[without] = float("inf")
+        weight[without] = 0
+        distance[without] = float("inf")
         # the Frobenius norm, which is no smaller than the spectral one
         corner = torch.einsum("im,mp,jm->pij", self.first, weight, self.out).flatten(1)
         rounding = self.noise / distance.abs().amin(dim=0)
@@ -83,7 +91,7 @@ def missed(tau: float, b: int, n: int) -> float:
 class Statement:
     """Exactly i eigenvalues of A lie above `upper`, each in the window of its Ritz value.
 
-    `chance` is the probability that this is wrong; where that is more than DECLARED nothing is stated.
+    `chance` is the probability that this is wrong; of k statements each may have DECLARED / k.
     """
 
     upper: float
@@ -94,7 +102,7 @@ NOTHING = Statement(float("inf"), 1.0)
 
 
 def statements(run: Run, k: int) -> tuple[Statement, ...]:
-    """For i = 1 .. k what can be stated of the first i eigenvalues, with the lowest `upper` DECLARED allows.
+    """For i = 1 .. k what can be stated of the first i eigenvalues, with the lowest `upper` that is allowed.
 
     Were there one more above `upper`, two of the first i+1 eigenvectors would share a window, or one of them
     would lie in none.
@@ -111,7 +119,7 @@ def statements(run: Run, k: int) -> tuple[Statement, ...]:
         ends = theta[i] + WINDOW * near[i] * torch.linspace(-1, 1, 5, dtype=theta.dtype)
         if i == 0:
             alone = SAFETY * float(run.overlap(ends[-1:]))
-        twin = SAFETY * float(run.overlap(ends, without=i).max())
+        twin = SAFETY * float(run.overlap(ends, without=slice(i, i + 1)).max())
         twins += missed(2 * twin, len(run.first) - 1, run.n - 1)
         probes = theta[i + 1] + torch.tensor(PROBES, dtype=theta.dtype) * (ends[0] - theta[i + 1])
         overlap = SAFETY * run.overlap(probes)
@@ -119,10 +127,31 @@ def statements(run: Run, k: int) -> tuple[Statement, ...]:
         chances = [
             (i + 2) * missed(tau, len(run.first), run.n) + (i + 1) * (i + 2) * twins for tau in upwards
         ]
-        best = next((one for one, chance in enumerate(chances) if chance <= DECLARED), -1)
+        best = next((one for one, chance in enumerate(chances) if chance <= DECLARED / k), -1)
         made.append(Statement(float(probes[best]), min(1.0, chances[best])))
         if i + 1 < known:
             top = torch.clamp(theta[i + 1 : i + 2] + WINDOW * near[i + 1], max=float(ends[0]))
             within = overlap[probes > top]
             alone = max([alone, SAFETY * float(run.overlap(top)), *within.tolist()])
     return (*made, *(NOTHING,) * (k - len(made)))
+
+
+def plane_statement(run: Run, k: int) -> Statement:
+    """That exactly k eigenvalues of A lie above `upper`, all in one window around the first k Ritz values.
+
+    For leaders that are too near one another to be told apart, where these stand apart from the rest.
+    """
+    theta, b = run.theta, len(run.first)
+    if len(theta) <= k or b <= k:
+        return NOTHING
+    margin = WINDOW * float(theta[k - 1] - theta[k])
+    if margin <= run.noise:
+        return NOTHING
+    shares = torch.tensor(PROBES, dtype=theta.dtype)
+    window = theta[k - 1] - margin + shares * (float(theta[0] - theta[k - 1]) + 2 * margin)
+    hidden = SAFETY * float(run.overlap(torch.cat([theta[k - 1 : k] - margin, window]), slice(k)).max())
+    low, high = float(theta[k - 1] + theta[k]) / 2, float(theta[k - 1]) - margin
+    outside = torch.cat([low + shares * (high - low), theta[:1] + margin, theta.new_tensor([low])])
+    alone = SAFETY * float(run.overlap(outside).max())
+    chance = (k + 1) * (missed(alone, b, run.n) + missed((k + 1) * hidden, b - k, run.n - k))
+    return Statement(low, min(1.0, chance))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from audit.linear_map import PANELS, LinearMap
-from audit.svd.lanczos import NOISE, leading_vectors, targets
+from audit.svd.lanczos import FAINT, leading_vectors, targets
 from audit.svd.triplets import Triplets, certify
 
 ZERO = 1e-7
@@ -36,7 +36,7 @@ DOUBT = 8e-5
 """What rounding may have added to WA for float32 to do."""
 
 ALLOWANCE = 32.0
-"""What may separate a computed singular value from the true one, in units of eps * sigma1."""
+"""What may separate a computed sigma^2 from the true one, in rounding units."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Factorisation:
         beyond = torch.full((1,), float("inf"), dtype=power.dtype)
         between = torch.cat([beyond, power[:-1] - power[1:], beyond])
         gap = torch.minimum(between[1:], between[:-1]).clamp(min=torch.finfo(power.dtype).tiny)
-        return (NOISE * self.eps * power[:1] / gap).clamp(max=1.0)
+        return (FAINT * self.eps * power[:1] / gap).clamp(max=1.0)
 
 
 def factorise(linear_map: LinearMap) -> Factorisation:
@@ -168,7 +168,9 @@ def leading_of(found: Factorisation, linear_map: LinearMap, k: int) -> Triplets:
         return leading_of(found.swapped, linear_map.transposed, k).swapped
     k = min(k, len(found.sigma))
     precise = linear_map.double()
-    upper = following(found.sigma, min(linear_map.shape), found.eps, k)
+    sigma1 = float(found.sigma[0])
+    unit = found.eps * sigma1 * max(sigma1, linear_map.magnitude)
+    upper = following(found.sigma, min(linear_map.shape), unit, k)
     block = torch.linalg.qr(found.v[: k + SPARE].to(precise.device, precise.dtype).T).Q.T
     triplets = certify(precise, block, k, upper)
     if found.eps < 1e-12 or bool((triplets.bound <= targets(k)).all()):
@@ -177,12 +179,12 @@ def leading_of(found: Factorisation, linear_map: LinearMap, k: int) -> Triplets:
     return triplets if refined is None else certify(precise, refined.block, k, upper)
 
 
-def following(sigma: Tensor, rank: int, eps: float, k: int) -> list[float]:
+def following(sigma: Tensor, rank: int, unit: float, k: int) -> list[float]:
     """What all singular values after the first i lie below, i = 1 .. k, given all that are not zero.
 
-    `rank` is the smaller side of the map; values not among them are below ZERO of the first.
+    `rank` is the smaller side of the map, `unit` the rounding unit of the Gram matrix that sigma^2 comes
+    from; values not among them are below ZERO of the first.
     """
-    allowed = ALLOWANCE * eps * float(sigma[0])
-    known = [float(one) + allowed for one in sigma[1 : k + 1]]
-    last = ZERO * float(sigma[0]) + allowed if len(sigma) < rank else 0.0
-    return [*known, last][:k]
+    power = [float(one) ** 2 + ALLOWANCE * unit for one in sigma[1 : k + 1]]
+    last = (ZERO * float(sigma[0])) ** 2 + ALLOWANCE * unit if len(sigma) < rank else 0.0
+    return [one**0.5 for one in [*power, last][:k]]

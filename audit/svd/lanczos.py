@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audit.svd.chance import DECLARED, Run, Statement, statements
-from audit.svd.triplets import GramMap, bounds
+from audit.svd.chance import DECLARED, Run, Statement, plane_statement, statements
+from audit.svd.triplets import GramMap, bounds, rounding_unit
 
 ANGLE_TARGET = 4e-5
 """The bound on the sine of the first vector's angle that is worked towards; two keep |cos| to 1e-4."""
@@ -25,8 +25,11 @@ NEXT_TARGET = 1e-4
 MAX_BASIS = 640
 """Basis vectors after which the exact path is the cheaper one."""
 
-NOISE = 4.0
-"""What rounding adds to the recurrence, in units of eps * sigma1^2."""
+NOISE = 32.0
+"""What rounding may do to an eigenvalue, in units of eps * sigma1^2: 16 was seen, at 14336 x 4096."""
+
+FAINT = 4.0
+"""What it does to a single direction of the recurrence, likewise; a residual below this is all rounding."""
 
 LARGE = 2**22
 """Entries of a map from which on a step costs more than a look at what it brought."""
@@ -36,13 +39,18 @@ LARGE = 2**22
 class Leaders:
     """Where a run ended: Ritz vectors [b, in] in float64, leading ones first, and what can be stated.
 
-    `upper[i]` bounds what follows the first i+1 singular values, None where that is not known; `chance` is
-    that of any of these being wrong.
+    `upper[i]` bounds what follows the first i+1 singular values, None where that is not known; `plane_upper`
+    what follows the first k, where these cannot be told apart; `chance` is that of any of these being wrong.
     """
 
     block: Tensor
     upper: tuple[float | None, ...]
     chance: float
+    plane_upper: float | None = None
+
+
+MOSTLY = 0.5
+"""What must be left of a new direction of length one that is projected once more, to be one."""
 
 
 class Basis:
@@ -69,29 +77,34 @@ class Basis:
         start = self.filled
         taken = min(len(block), self._rows.shape[1] - start)
         self._reserve(start + taken)
-        remainder, seen = self._project_out(block)
         if taken == len(block):
+            remainder, seen = self._project_out(block)
             q, r = torch.linalg.qr(remainder.T)
-            kept, size = r.diagonal().abs(), torch.linalg.vector_norm(block, dim=1)
-            if bool((kept > torch.finfo(block.dtype).eps ** 0.5 * size).all()):
+            # what is left of a row may be mostly rounding: once more, now that it has length one
+            remainder, more = self._project_out(q.T)
+            q, r_again = torch.linalg.qr(remainder.T)
+            if bool((r_again.diagonal().abs() > MOSTLY).all()):
                 self._rows[start : start + taken] = q.T
                 self.filled += taken
-                return torch.cat([seen, r.T], dim=1)
+                return torch.cat([seen + r.T @ more, (r_again @ r).T], dim=1)
         return self._extend_by_row(block, taken)
 
     def _extend_by_row(self, block: Tensor, taken: int) -> Tensor:
         coefficients = block.new_zeros(len(block), self.filled + taken)
         for i, row in enumerate(block):
-            remainder, seen = self._project_out(row)
+            remainder, seen = self._project_out_twice(row)
+            norm = torch.linalg.vector_norm(remainder)
+            direction, more = self._project_out_twice(remainder / norm.clamp(min=torch.finfo(row.dtype).tiny))
             coefficients[i, : self.filled] = seen
             if i >= taken:
                 continue
-            norm = torch.linalg.vector_norm(remainder)
-            if norm > 8 * torch.finfo(row.dtype).eps * torch.linalg.vector_norm(row):
-                coefficients[i, self.filled] = norm
+            length = torch.linalg.vector_norm(direction)
+            if length > MOSTLY:
+                coefficients[i, : self.filled] += norm * more
+                coefficients[i, self.filled] = norm * length
             else:
-                remainder, norm = self._fresh_direction()
-            self._rows[self.filled] = remainder / norm
+                direction, length = self._fresh_direction()
+            self._rows[self.filled] = direction / length
             self.filled += 1
         return coefficients
 
@@ -103,18 +116,21 @@ class Basis:
             )
 
     def _project_out(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows less their part in the basis, and that part's coefficients; twice is enough."""
+        """The rows less their part in the basis, and that part's coefficients."""
         seen = rows @ self.rows.T
-        rows = rows - seen @ self.rows
-        again = rows @ self.rows.T
-        return rows - again @ self.rows, seen + again
+        return rows - seen @ self.rows, seen
+
+    def _project_out_twice(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The same to the last digits; twice is enough."""
+        rows, seen = self._project_out(rows)
+        rows, again = self._project_out(rows)
+        return rows, seen + again
 
     def _fresh_direction(self) -> tuple[Tensor, Tensor]:
         noise = torch.randn(self._rows.shape[1], generator=self._generator, dtype=torch.float64).to(
             self._rows
         )
-        remainder, _ = self._project_out(noise)
-        remainder, _ = self._project_out(remainder)
+        remainder, _ = self._project_out_twice(noise)
         return remainder, torch.linalg.vector_norm(remainder)
 
 
@@ -152,17 +168,19 @@ def leading_vectors(
         if len(rows_of_t) >= next_look or complete or spent:
             next_look = len(rows_of_t) + 1 if slowly else max(len(rows_of_t) + 1, int(1.15 * len(rows_of_t)))
             look = _look(rows_of_t, known)
-            noise = NOISE * torch.finfo(linear_map.dtype).eps * float(look.theta[0])
+            unit = rounding_unit(linear_map, float(look.theta[0]) ** 0.5)
             if complete:
-                return _complete(look, right.rows, k, len(start), noise)
-            if _converged(look, upper or _shown(look, k), k, noise):
-                run = Run(linear_map.shape[1], look.theta, look.s[: len(start)], look.out, noise)
+                return _complete(look, right.rows, k, len(start), NOISE * unit)
+            if _converged(look, upper or _shown(look, k), k, FAINT * unit):
+                run = Run(linear_map.shape[1], look.theta, look.s[: len(start)], look.out, FAINT * unit)
                 stated = () if upper else statements(run, k)
                 certain = upper or _uppers(stated)
-                if _converged(look, certain, k, noise):
-                    chance = sum(one.chance for one in stated if one.chance <= DECLARED)
+                if _converged(look, certain, k, FAINT * unit):
+                    chance = sum(one.chance for one in stated if one.chance <= DECLARED / k)
                     block = _lifted(look, right.rows[:known], max(k, len(start)))
-                    return Leaders(block, tuple(certain), chance)
+                    plane = _plane(run, k) if None in certain else None
+                    chance += plane.chance if plane else 0.0
+                    return Leaders(block, tuple(certain), chance, plane.upper**0.5 if plane else None)
             if spent:
                 return None
         previous = known
@@ -185,8 +203,14 @@ def _shown(look: Look, k: int) -> tuple[float, ...]:
     return tuple((following + left / following.clamp(min=torch.finfo(torch.float64).tiny)).tolist())
 
 
+def _plane(run: Run, k: int) -> Statement | None:
+    found = plane_statement(run, k)
+    return found if found.chance <= DECLARED / k else None
+
+
 def _uppers(stated: tuple[Statement, ...]) -> tuple[float | None, ...]:
-    return tuple(max(one.upper, 0.0) ** 0.5 if one.chance <= DECLARED else None for one in stated)
+    allowed = DECLARED / max(1, len(stated))
+    return tuple(max(one.upper, 0.0) ** 0.5 if one.chance <= allowed else None for one in stated)
 
 
 def _converged(look: Look, upper: Sequence[float | None], k: int, noise: float) -> bool:

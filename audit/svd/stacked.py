@@ -37,6 +37,11 @@ class Stacked:
         """(inner of all, hidden)."""
         return (sum(slot_inner(self.stack)), self.stack.hidden)
 
+    @property
+    def magnitude(self) -> float:
+        """Experts add up, and do not cancel."""
+        return 0.0
+
     def gram(self, rows: Tensor) -> Image:
         """One pass over the experts."""
         out, back = [], torch.zeros_like(rows)
@@ -78,14 +83,14 @@ def leading_of_stack(stack: ExpertStack, k: int, name: str, *, precisely: bool) 
     exact = Stacked(stack, torch.float64)
     block = found.block[: k + SPARE]
     kept = min(k, len(block))
-    return _faced(certify(exact, block, kept, found.upper, found.chance), stack.facing)
+    return _faced(certify(exact, block, kept, found.upper, found.chance, found.plane_upper), stack.facing)
 
 
 def leading_of_spectrum(stack: ExpertStack, sigma: Tensor, vectors: Tensor, k: int) -> Triplets:
     """The k leading directions out of all of a stack's, certified by one more pass over the experts."""
     k = min(k, len(sigma))
     rank = min(stack.hidden, sum(slot_inner(stack)))
-    upper = following(sigma, rank, torch.finfo(torch.float64).eps, k)
+    upper = following(sigma, rank, torch.finfo(torch.float64).eps * float(sigma[0]) ** 2, k)
     block = vectors[: k + SPARE].cpu()
     return _faced(certify(Stacked(stack, torch.float64), block, k, upper), stack.facing)
 

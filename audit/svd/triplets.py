@@ -17,8 +17,8 @@ from torch import Tensor
 
 from audit.linear_map import Image
 
-ROUNDING = 8.0
-"""Rounding in the evaluation of W^T W v - sigma^2 v, in units of eps * sigma1^2, added to what is left."""
+ROUNDING = 32.0
+"""Rounding in the evaluation of W^T W v - sigma^2 v, in rounding units, added to what is left."""
 
 
 class GramMap(Protocol):
@@ -32,6 +32,11 @@ class GramMap(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """The floating point type of its arithmetic."""
+        ...
+
+    @property
+    def magnitude(self) -> float:
+        """What rounding in its products is relative to where that is more than sigma1, else 0."""
         ...
 
     def gram(self, rows: Tensor) -> Image:
@@ -77,13 +82,19 @@ class Triplets:
 
 
 def certify(
-    linear_map: GramMap, v: Tensor, k: int, upper: Sequence[float | None], chance: float = 0.0
+    linear_map: GramMap,
+    v: Tensor,
+    k: int,
+    upper: Sequence[float | None],
+    chance: float = 0.0,
+    plane_upper: float | None = None,
 ) -> Triplets:
     """The k triplets that orthonormal right vectors v [m, in], m >= k, hold, and what follows for them.
 
     The rows are turned to their Ritz vectors. `upper[i]` is what all singular values after the first i+1 lie
-    below, None where that is unknown: then nothing is stated of that vector, nor of those after it. Works in
-    the map's precision, which should be float64.
+    below, None where that is unknown: then nothing is stated of that vector, nor of those after it;
+    `plane_upper` what those after the kth do, where the first k are not told apart. Works in the map's
+    precision, which should be float64.
     """
     image = linear_map.gram(v)
     turn = torch.linalg.eigh(image.out @ image.out.T).eigenvectors.flip(1)[:, :k].T
@@ -92,9 +103,17 @@ def certify(
     u = out / sigma[:, None].clamp(min=torch.finfo(sigma.dtype).tiny)
     leftover = torch.linalg.vector_norm(back - sigma.square()[:, None] * v, dim=1)
     sigma, leftover = sigma.double().cpu(), leftover.double().cpu()
-    rounding = ROUNDING * torch.finfo(linear_map.dtype).eps * float(sigma[0]) ** 2
+    rounding = ROUNDING * rounding_unit(linear_map, float(sigma[0]))
     residual = (leftover + rounding) / sigma.clamp(min=torch.finfo(torch.float64).tiny)
-    return Triplets(sigma, v, u, residual, *bounds(sigma, residual, upper), chance)
+    gap, bound, plane = bounds(sigma, residual, upper)
+    if plane_upper is not None:
+        plane = min(plane, _plane_bound(sigma, residual, plane_upper))
+    return Triplets(sigma, v, u, residual, gap, bound, plane, chance)
+
+
+def rounding_unit(linear_map: GramMap, sigma1: float) -> float:
+    """eps * sigma1^2: what rounding in W^T W v is of the order of. For factors that cancel it is more."""
+    return torch.finfo(linear_map.dtype).eps * sigma1 * max(sigma1, linear_map.magnitude)
 
 
 def bounds(sigma: Tensor, residual: Tensor, upper: Sequence[float | None]) -> tuple[Tensor, Tensor, float]:
