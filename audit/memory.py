@@ -186,7 +186,7 @@ class Sizes:
         images = 2 * WIDE_ROWS * self.width * sum(map(prod, factors(layer, projection))) // hidden
         if not self.on_cpu:
             return one + images
-        copies = self.width * entries * self._is_folded(layer, projection)
+        copies = 2 * self.width * entries * self._is_folded(layer, projection)
         copies += 16 * entries if entries <= SMALL else 0
         # where the iteration does not converge, the Gram matrix's eigenvectors are found, as with `full`
         leading = 0 if self.options.full else images + BASIS_BYTES * hidden
@@ -199,8 +199,8 @@ class Sizes:
                 entry, entries = self.tensors[slot.tensor].entry, prod(slot.shape)
                 split = slot.rows is not None and slot.rows.count > 1 and slot.rows.length < slot.rows.step
                 made = split * entries * entry.nbytes // max(1, prod(entry.shape))
-                made += self.width * entries * self._is_folded(layer, projection)
-                return made, made
+                folded = self.width * entries * self._is_folded(layer, projection)
+                return made + 2 * folded, made + folded
             case LowRankSlot():
                 made = 2 * self.width * sum(map(prod, factors(layer, projection)))
                 return made, made

@@ -47,8 +47,10 @@ class Pipeline:
         left = [task for task in tasks if any(place not in known for place in task.places)]
         visits = [visit for task in left for visit in task.visits]
         with self._reader(planned_reads(visits, self.plan.options)) as reader:
-            if min(self.workers, len(left)) > 1:
-                yield from self._side_by_side(reader, left, known)
+            # by all tasks, not those left: the threads that a matrix gets must not follow from what is known
+            workers = min(self.workers, len(tasks))
+            if workers > 1:
+                yield from self._side_by_side(reader, left, known, workers)
             else:
                 with self._settings(torch.get_num_threads()):
                     for task in left:
@@ -59,9 +61,8 @@ class Pipeline:
         return self._readers[-1]
 
     def _side_by_side(
-        self, reader: TensorReader, tasks: Sequence[Task], known: Mapping[Place, Measured]
+        self, reader: TensorReader, tasks: Sequence[Task], known: Mapping[Place, Measured], workers: int
     ) -> Iterator[Measured]:
-        workers = min(self.workers, len(tasks))
         threads = max(1, torch.get_num_threads() // workers)
         waiting: SimpleQueue[Task] = SimpleQueue()
         results: SimpleQueue[Measured | BaseException | None] = SimpleQueue()
