@@ -77,6 +77,7 @@ def factorise(linear_map: LinearMap) -> Factorisation:
         found = _factorise(linear_map)
         if _is_whole(found, linear_map.frobenius_squared()):
             return found
+        del found  # it holds as much as the matrix
     return _factorise(linear_map.double())
 
 
@@ -109,15 +110,19 @@ def _factorise(linear_map: LinearMap) -> Factorisation:
     long = short @ matrix
     # |M^T u| keeps digits that the square root of an eigenvalue has lost
     sigma = torch.linalg.vector_norm(long, dim=1, dtype=_wide(long))
+    left, right = core.left, core.right
+    del core, matrix  # not needed any more, and as large as what is still to come
     order = torch.argsort(sigma, descending=True)
     order = order[sigma[order] > ZERO * sigma.max()] if len(order) else order
-    sigma, short, long = sigma[order], short[order], long[order]
+    if not torch.equal(order, torch.arange(len(sigma), device=order.device)):
+        sigma, short = sigma[order], short[order]
+        long = long[order]
     long /= sigma[:, None].to(long.dtype)
     u, v = (long, short) if tall else (short, long)
     return Factorisation(
         sigma.double().cpu(),
-        v if core.right is None else v @ core.right,
-        u if core.left is None else u @ core.left,
+        v if right is None else v @ right,
+        u if left is None else u @ left,
         torch.finfo(long.dtype).eps,
     )
 
