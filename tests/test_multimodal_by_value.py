@@ -385,7 +385,7 @@ def test_a_family_declared_wrongly_fails(
     text = (resources.files("registry") / "families" / f"{family}.toml").read_text()
     assert old in text
     others = tuple(one for one in families() if one.name != family)
-    wrong = parse_family(text.replace(old, new), "it")
-    monkeypatch.setattr("audit.understanding.families", lambda: (*others, wrong))
+    edited = parse_family(text.replace(old, new), "it")
+    monkeypatch.setattr("audit.understanding.families", lambda: (*others, edited))
     found = mismatches(saved(model).computed, plan_of(saved(model).folder, fold_norm=True))
     assert {projection for where, projection in found if where == stack} == wrong
