@@ -157,7 +157,7 @@ def _all(stack: Stack) -> Iterable[ProjectionReport]:
 
 def draw(report: Report, illustration: Illustration) -> bytes:
     """One figure of the report as PNG; the same report gives the same bytes on the same machine."""
-    with _hushed():
+    with hushed():
         from reports.figures.experts import experts
         from reports.figures.grids import heatmap, spectra
         from reports.figures.lines import continuity, lag
@@ -177,13 +177,13 @@ def draw(report: Report, illustration: Illustration) -> bytes:
         EXPERTS: partial(experts, stack=stack),
         SPECTRA: spectra,
     }
-    with _hushed():
+    with hushed():
         return png(partial(drawings[base], report=report))
 
 
 def draw_models(audited: Sequence[Audited]) -> bytes:
     """The figure over several models as PNG."""
-    with _hushed():
+    with hushed():
         from reports.figures.models import models
         from reports.figures.style import png
 
@@ -191,7 +191,7 @@ def draw_models(audited: Sequence[Audited]) -> bytes:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """Keep matplotlib from announcing where it caches its fonts, which is nobody's concern here."""
     logger = logging.getLogger("matplotlib")
     before = logger.level

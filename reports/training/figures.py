@@ -1,0 +1,25 @@
+"""The figure of an experiment: continuity over epochs, a panel an ablation.
+
+Naming it is free; matplotlib is loaded by the first drawing.
+"""
+
+from functools import partial
+
+from reports.figures import Illustration, hushed
+from reports.training.model import Experiment
+
+CONTINUITY = Illustration(
+    "continuity",
+    "Continuity over epochs",
+    "Mean |cos| between adjacent layers, epoch 0 before the first update; the mean over seeds, and a band "
+    "from the lowest to the highest seed. Dotted: what random directions give.",
+)
+
+
+def draw_continuity(experiment: Experiment) -> bytes:
+    """The figure as PNG; the same experiment gives the same bytes on the same machine."""
+    with hushed():
+        from reports.figures.style import png
+        from reports.training.panels import continuity
+
+        return png(partial(continuity, experiment=experiment))

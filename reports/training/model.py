@@ -1,0 +1,79 @@
+"""What a training experiment found: its runs epoch by epoch, and the published tables beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Values = Mapping[str, float | None]
+"""Metrics by name: `acc`, `W_v1`, `Gcum_wa_u`, ...; None where one is not defined."""
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """One run: what was measured of it before any update (the first entry), then after every epoch.
+
+    `diverged` is the epoch in which the loss was no longer finite, None for a run that is whole.
+    """
+
+    seed: int
+    epochs: tuple[Values, ...]
+    diverged: int | None = None
+
+    @property
+    def last(self) -> Values:
+        """What was measured last."""
+        return self.epochs[-1] if self.epochs else {}
+
+
+@dataclass(frozen=True)
+class AblationRuns:
+    """All runs of one ablation, and what it isolates."""
+
+    name: str
+    isolates: str
+    runs: tuple[RunHistory, ...]
+
+    @property
+    def whole(self) -> tuple[RunHistory, ...]:
+        """The runs that did not diverge: those that means are taken over."""
+        return tuple(run for run in self.runs if run.diverged is None)
+
+
+@dataclass(frozen=True)
+class PublishedCell:
+    """A published mean over seeds and its standard deviation, None where the table prints none."""
+
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One published table: its metrics in their order, and its rows by the ablation's name."""
+
+    number: int
+    title: str
+    source: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, PublishedCell]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that one call trained and measured.
+
+    `as_published` is None where the settings are the paper's, else a sentence on how they differ; no verdict
+    is given then. `null` is E|cos| of random directions in the layers' width. `tables` is empty unless the
+    data set is the one that the tables are about.
+    """
+
+    dataset: str
+    settings: Mapping[str, object]
+    as_published: str | None
+    null: float
+    ablations: tuple[AblationRuns, ...]
+    tables: tuple[PublishedTable, ...] = ()
+    provenance: tuple[tuple[str, str], ...] = ()
+
+    def ablation(self, name: str) -> AblationRuns | None:
+        """The ablation of this name, where it has runs."""
+        return next((one for one in self.ablations if one.name == name and one.runs), None)

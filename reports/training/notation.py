@@ -1,0 +1,79 @@
+"""How metrics are named, ordered and written: `W WA(v)`, `.959 ± .001`."""
+
+from collections.abc import Iterable
+
+from reports.training.measured import Measured
+from reports.training.model import PublishedCell
+from reports.view import MISSING
+
+LARGE = 1000
+"""From here on a number is written with three digits and a power of ten."""
+
+SYMBOLS = ("W", "G", "Gcum")
+"""Whose geometry a metric is about: the weights, a single minibatch's gradient, the sum of all gradients."""
+
+_GEOMETRY = ("v1", "v2", "wa_v", "u1", "u2", "wa_u", "erank")
+_GENERAL = {"acc": "accuracy", "loss": "loss", "test_loss": "test loss"}
+_MOVEMENT = {"delta": "Δ", "dW_ratio": "‖ΔW‖ / ‖W₀‖"}
+_HEADINGS = {
+    **_GENERAL,
+    **_MOVEMENT,
+    **{
+        f"{symbol}_{name}": f"{symbol} {name.replace('wa_v', 'WA(v)').replace('wa_u', 'WA(u)')}"
+        for symbol in SYMBOLS
+        for name in _GEOMETRY
+    },
+}
+_ORDER = {
+    name: place
+    for place, name in enumerate(
+        (*_GENERAL, *(f"{symbol}_{name}" for symbol in SYMBOLS for name in _GEOMETRY), *_MOVEMENT)
+    )
+}
+
+
+def geometry(symbol: str) -> tuple[str, ...]:
+    """The metrics of a weight or gradient, in reading order."""
+    return tuple(f"{symbol}_{name}" for name in _GEOMETRY)
+
+
+def heading(metric: str) -> str:
+    """A metric's name as tables have it; a name that is not known stands as it is."""
+    if metric.startswith("ema_"):
+        _, beta, vector = metric.split("_")
+        return f"{vector}, β {beta}"
+    return _HEADINGS.get(metric, metric)
+
+
+def in_order(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Metrics in reading order: accuracy and losses, weights, gradients, their sums, movement, averages."""
+    return tuple(sorted(set(metrics) - {"epoch"}, key=_place))
+
+
+def _place(metric: str) -> tuple[int, float, str]:
+    if not metric.startswith("ema_"):
+        return _ORDER.get(metric, len(_ORDER) + 1), 0.0, metric
+    _, beta, vector = metric.split("_")
+    return len(_ORDER), float(beta), "v" if vector.startswith("v") else "z"
+
+
+def decimal(value: float | None) -> str:
+    """A number in three decimals without the zero in front, as the paper prints it: `.959`."""
+    if value is None:
+        return MISSING
+    if abs(value) >= LARGE:
+        return f"{value:.2e}"
+    text = f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.1f}"
+    sign = "−" if value < 0 and float(text) != 0 else ""
+    return sign + text.removeprefix("0")
+
+
+def signed(value: float) -> str:
+    """A difference with its sign: `+.002`, `−.011`."""
+    text = decimal(value)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def spread(cell: Measured | PublishedCell) -> str:
+    """A mean with its standard deviation, where there is one: `.959 ± .001`."""
+    return decimal(cell.mean) + (f" ± {decimal(cell.std)}" if cell.std is not None else "")
