@@ -20,7 +20,8 @@
     │   ├── ShardIndexError           an index that names what is not there
     │   ├── TruncatedError            fewer bytes than the header promises
     │   ├── ConfigError               a config.json that cannot be read or believed
-    │   └── ReportError               an audit.json that holds no report
+    │   ├── ReportError               an audit.json that holds no report
+    │   └── DataError                 a data set's file that is not what it says it is
     ├── GateError              1    the work was done, and something it was to guard against is there
     │   └── BatchError                a model of a batch could not be audited
     └── StoppedError         130    Ctrl-C or SIGTERM; what was measured is kept
@@ -133,6 +134,10 @@ class ConfigError(CorruptError):
 
 class ReportError(CorruptError):
     """An audit.json holds no report that this version can read."""
+
+
+class DataError(CorruptError):
+    """A file of a data set is broken, or holds something other than its labelled images."""
 
 
 class GateError(AuditError):

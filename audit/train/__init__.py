@@ -1,0 +1,1 @@
+"""The experiments that explain the audit: small networks trained with a part taken away, and measured."""
