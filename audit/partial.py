@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 
 from audit.disk import DRAFT, write_file, writing
 from audit.errors import OutputError
+from audit.lock import is_free
 from audit.measure import Measured
 from audit.plan import Place
 from audit.record import DamagedRecordError, from_bytes, to_bytes
@@ -239,25 +240,10 @@ def _lock(folder: Path) -> BinaryIO | None:
         with suppress(FileNotFoundError):  # whoever had it has finished just now, and removed it
             folder.mkdir(parents=True, exist_ok=True)
             file = (folder / LOCK).open("ab")
-            if _is_free(file) and os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat()):
+            if is_free(file) and os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat()):
                 return file
             file.close()
     return None
-
-
-def _is_free(file: BinaryIO) -> bool:
-    """Lock a file, as far as that can be done here; False where it is locked."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def _measured_in(file: Path, key: str) -> Measured | None:

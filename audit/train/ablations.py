@@ -1,0 +1,60 @@
+"""Every ablation of the toy MLP: a baseline, and what each takes away (arXiv:2605.04971)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["gelu", "silu", "relu", "tanh", "none", "radial"]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One row: an architecture, an optimiser and an initialisation.
+
+    `eps` is Adam's: as small as usual each weight has its own step size; at 1, far above the root of the
+    second moment, all have the same (momentum descent). `init_std`: all weight matrices are drawn from
+    N(0, init_std^2); None is PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    """
+
+    name: str
+    isolates: str
+    residual: bool = True
+    activation: Activation = "relu"
+    norm: bool = False
+    eps: float = 1e-8
+    init_std: float | None = None
+
+    @property
+    def program(self) -> tuple[bool, Activation, bool, float]:
+        """The architecture and optimiser, which runs share that are trained as one program."""
+        return self.residual, self.activation, self.norm, self.eps
+
+
+NON_ADAPTIVE = 1.0
+"""Adam's eps at which the second moment of these gradients no longer matters; the paper does not print its
+value, and of 1, .1 and .01 only 1 gives its numbers."""
+
+ABLATIONS = (
+    Ablation("res-gelu", "a smooth activation that breaks rotation symmetry", activation="gelu"),
+    Ablation("res-silu", "another smooth one", activation="silu"),
+    Ablation("res-relu", "the baseline: residual connections and ReLU"),
+    Ablation("res-tanh", "an odd, saturating activation: signs stay free", activation="tanh"),
+    Ablation("res-none", "no activation: rotation symmetry is whole", activation="none"),
+    Ablation("res-radial", "nonlinear, yet blind to rotation: x |x| / (1 + |x|)", activation="radial"),
+    Ablation("res-none-ln", "LayerNorm alone breaks the symmetry", activation="none", norm=True),
+    Ablation("res-relu-ln", "ReLU and LayerNorm together", norm=True),
+    Ablation("nores-gelu", "no residual connections, GELU", residual=False, activation="gelu"),
+    Ablation("nores-relu", "no residual connections, ReLU", residual=False),
+    Ablation("nores-none", "neither: a deep linear net", residual=False, activation="none"),
+    Ablation("adam", "the optimiser rows' baseline; the paper does not say how it differs from res-relu"),
+    Ablation("adam-nonadaptive", "small updates: Adam without its adaptive step", eps=NON_ADAPTIVE),
+    Ablation(
+        "nonadaptive-init-0.005", "updates larger beside W0: std .005", eps=NON_ADAPTIVE, init_std=0.005
+    ),
+    Ablation("nonadaptive-init-0.001", "larger still: std .001", eps=NON_ADAPTIVE, init_std=0.001),
+    Ablation("nonadaptive-init-0.0001", "W0 all but gone: std .0001", eps=NON_ADAPTIVE, init_std=0.0001),
+)
+
+
+def ablation(name: str) -> Ablation:
+    """The ablation of this name; KeyError where there is none."""
+    return {one.name: one for one in ABLATIONS}[name]

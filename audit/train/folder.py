@@ -1,0 +1,170 @@
+"""A run's folder: OUT/<ablation>-<seed>/ with config.json, history.json, model.safetensors, and .state/.
+
+config.json and model.safetensors are what the registry knows as the family `residual-mlp`, there from the
+first epoch on. After every epoch the state is written beside the one before, which goes when all runs of the
+batch have written theirs: a batch that is killed at any moment goes on, all together, from the last epoch
+that is whole.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from audit.disk import write_file, writing
+from audit.errors import OutputError
+from audit.lock import is_free
+from audit.train.loop import State
+from audit.train.measure import Values
+
+CONFIG, HISTORY, WEIGHTS, STATE, LOCK = (
+    "config.json", "history.json", "model.safetensors", ".state", ".state/lock",
+)  # fmt: skip
+OURS = {CONFIG, HISTORY, WEIGHTS, STATE}
+"""All that a run's folder holds; one with anything else in it is left alone."""
+
+
+class RunFolder:
+    """Where one run's files are; `config` says which run it is, and all that its numbers follow from."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        """Nothing is read or written yet."""
+        self.path = path
+        self._config = config
+
+    def check(self, *, fresh: bool = False) -> None:
+        """Raise OutputError where the folder holds something else than a run, or another run.
+
+        With `fresh` another run may be there: it goes.
+        """
+        with writing(self.path):
+            if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+                raise OutputError(f"{self.path} is no folder", "name another place with --out")
+            names = {file.name for file in self.path.iterdir()} if self.path.is_dir() else set()
+        if names - OURS:
+            raise OutputError(
+                f"{self.path} holds something other than a run ({min(names - OURS)})",
+                "name another place with --out",
+            )
+        if names and not fresh and (other := self._difference()):
+            raise OutputError(
+                f"{self.path} holds another run: {other}", "name another place with --out, or add --fresh"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others out; raises OutputError where another process trains this run."""
+        with writing(self.path):
+            (self.path / STATE).mkdir(parents=True, exist_ok=True)
+            file = (self.path / LOCK).open("ab")
+        with file:
+            if not is_free(file):
+                raise OutputError(
+                    f"another process is training {self.path}",
+                    "wait for it, or name another place with --out",
+                )
+            yield
+
+    def clear(self) -> None:
+        """Forget everything but the lock."""
+        with writing(self.path):
+            for name in OURS - {STATE}:
+                (self.path / name).unlink(missing_ok=True)
+            for file in self._states().values():
+                file.unlink()
+
+    def history(self) -> list[Values]:
+        """What was measured, from before the first update on; empty where nothing was."""
+        return history_in(self.path)
+
+    def epochs(self) -> set[int]:
+        """After which epochs there is a state to go on from."""
+        return {epoch for epoch in self._states() if epoch < len(self.history())}
+
+    def state(self, epoch: int) -> State:
+        """The state after an epoch; raises OutputError where it is damaged."""
+        file = self._states()[epoch]
+        try:
+            with safe_open(file, framework="pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+        except (OSError, SafetensorError) as error:
+            raise OutputError(f"{file} cannot be read: {error}", "--fresh trains the run again") from error
+
+    def write(self, epoch: int, history: Sequence[Values], state: State, parameters: State) -> None:
+        """Write all of a run after an epoch, so that it outlives the process; raises OutputError.
+
+        The history before the state, which stands for the whole.
+        """
+        with writing(self.path):
+            write_file(self.path / CONFIG, json.dumps(self._config, indent=1).encode())
+            write_file(self.path / HISTORY, json.dumps(history, indent=1).encode(), durable=True)
+            write_file(self._state(epoch), _packed(state), durable=True)
+            write_file(self.path / WEIGHTS, _packed(parameters))
+
+    def adopt(self, other: "RunFolder") -> None:
+        """Take over what another run of the same recipe has come to."""
+        with writing(self.path):
+            (self.path / STATE).mkdir(parents=True, exist_ok=True)
+            write_file(self.path / CONFIG, json.dumps(self._config, indent=1).encode())
+            for name in (HISTORY, WEIGHTS):
+                shutil.copyfile(other.path / name, self.path / name)
+            for epoch, file in other._states().items():
+                shutil.copyfile(file, self._state(epoch))
+
+    def forget_before(self, epoch: int) -> None:
+        """Remove the states of earlier epochs."""
+        for earlier, file in self._states().items():
+            if earlier < epoch:
+                file.unlink(missing_ok=True)
+
+    def _states(self) -> dict[int, Path]:
+        folder = self.path / STATE
+        return {int(file.stem): file for file in sorted(folder.glob("[0-9][0-9][0-9][0-9].safetensors"))}
+
+    def _state(self, epoch: int) -> Path:
+        return self.path / STATE / f"{epoch:04d}.safetensors"
+
+    def _difference(self) -> str | None:
+        """How the run that is there differs from this one, None where it does not."""
+        there = config_in(self.path)
+        if there is None:
+            # a process that died before its first epoch was over leaves no config
+            return None if not (self.path / HISTORY).exists() else "its config.json is damaged"
+        return next(_differences(there, self._config), None)
+
+
+def history_in(folder: Path) -> list[Values]:
+    """What was measured of the run in a folder; empty where nothing was, or it cannot be read."""
+    try:
+        told = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return told if isinstance(told, list) and all(isinstance(one, dict) for one in told) else []
+
+
+def config_in(folder: Path) -> Mapping[str, Any] | None:
+    """The config of the run in a folder; None where there is none."""
+    try:
+        told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in wanted.items():
+        if isinstance(value, Mapping) and isinstance(there.get(key), Mapping):
+            yield from _differences(there[key], value)
+        elif there.get(key) != value:
+            yield f"its {key} is {there.get(key)!r}, not {value!r}"
+
+
+def _packed(tensors: Mapping[str, Tensor]) -> bytes:
+    packed: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return packed

@@ -1,0 +1,119 @@
+"""The residual MLP of arXiv:2605.04971, R of them side by side in one program.
+
+h = E x + b;  L times h = h + act(W_l h), then LayerNorm where there is one;  logits = H h + c.
+
+Every parameter is a stack [R, ...] over runs: one bmm does the product of all of them, and no run sees
+another.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audit.train.ablations import Ablation, Activation
+
+
+@dataclass(frozen=True)
+class Size:
+    """inputs -> width, depth times width -> width, width -> classes."""
+
+    inputs: int
+    width: int
+    depth: int
+    classes: int
+
+
+def radial(x: Tensor) -> Tensor:
+    """x |x| / (1 + |x|): of the length only, so that radial(Q x) = Q radial(x) for every rotation Q."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * (length / (1 + length))
+
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "none": lambda x: x,
+    "radial": radial,
+}
+
+
+def hidden(layer: int) -> str:
+    """The name of a hidden layer's weight."""
+    return f"layers.{layer}.weight"
+
+
+def turned(parameter: Tensor) -> Tensor:
+    """A matrix transposed, anything else as it is."""
+    return parameter.T.contiguous() if parameter.dim() == 2 else parameter
+
+
+def initial(ablation: Ablation, size: Size, seed: int) -> dict[str, Tensor]:
+    """One run's parameters before training, on the CPU; they follow from the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int, fan_in: int) -> Tensor:
+        """As torch.nn.Linear draws weights and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+        drawn: Tensor = (torch.rand(*shape, generator=generator) * 2 - 1) / fan_in**0.5
+        return drawn
+
+    def weight(out: int, fan_in: int) -> Tensor:
+        drawn = uniform(out, fan_in, fan_in=fan_in)
+        if ablation.init_std is None:
+            return drawn
+        return torch.randn(out, fan_in, generator=generator) * ablation.init_std
+
+    width = size.width
+    parameters = {
+        "embedding.weight": weight(width, size.inputs),
+        "embedding.bias": uniform(width, fan_in=size.inputs),
+    }
+    for layer in range(size.depth):
+        parameters[hidden(layer)] = weight(width, width)
+        if ablation.norm:
+            parameters[f"layers.{layer}.norm.weight"] = torch.ones(width)
+            parameters[f"layers.{layer}.norm.bias"] = torch.zeros(width)
+    parameters["head.weight"] = weight(size.classes, width)
+    parameters["head.bias"] = uniform(size.classes, fan_in=width)
+    return parameters
+
+
+class StackedMLP:
+    """R networks of one architecture; `parameters` are leaves by the names that a checkpoint has.
+
+    Matrices are held transposed, [R, in, out]: so a product and its gradients need no copies.
+    """
+
+    def __init__(self, ablation: Ablation, size: Size, runs: Sequence[Mapping[str, Tensor]]) -> None:
+        """`runs` are the parameters of each network, matrices as [out, in]."""
+        self.size = size
+        self.parameters = {
+            name: torch.stack([turned(run[name]) for run in runs]).requires_grad_() for name in runs[0]
+        }
+        self._residual = ablation.residual
+        self._norm = ablation.norm
+        self._activation = ACTIVATIONS[ablation.activation]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The hidden layers' matrices W_l^T, each [R, in, out]."""
+        return [self.parameters[hidden(layer)] for layer in range(self.size.depth)]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Inputs [R, B, inputs] to logits [R, B, classes]."""
+        h = self._affine("embedding", x)
+        for layer, weight in enumerate(self.weights):
+            branch = self._activation(torch.bmm(h, weight))
+            h = h + branch if self._residual else branch
+            if self._norm:
+                gain, bias = (self.parameters[f"layers.{layer}.norm.{part}"] for part in ("weight", "bias"))
+                h = torch.addcmul(bias[:, None], F.layer_norm(h, h.shape[-1:]), gain[:, None])
+        return self._affine("head", h)
+
+    def _affine(self, name: str, x: Tensor) -> Tensor:
+        weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]
+        return torch.baddbmm(bias[:, None], x, weight)

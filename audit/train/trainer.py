@@ -1,0 +1,227 @@
+"""Train the runs that were asked for, several at once, each from where it stands."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import Any, Protocol
+
+import torch
+
+from audit.errors import OutputError
+from audit.train.folder import RunFolder
+from audit.train.images import Images
+from audit.train.loop import Batch, Run
+from audit.train.measure import Values
+from audit.train.settings import Settings
+
+TOGETHER = 3
+"""Runs in one batch on a CPU, whose caches hold no more; a GPU takes all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a call trains: the runs, on what, how, and where they go."""
+
+    runs: tuple[Run, ...]
+    data: Images
+    settings: Settings
+    out: Path
+    device: torch.device
+
+    def folder(self, run: Run) -> RunFolder:
+        """Where a run's files are."""
+        return RunFolder(self.out / run.name, config_of(run, self.data, self.settings))
+
+
+class Progress(Protocol):
+    """Who is told how far the training is; called from several threads."""
+
+    def begin(self, run: Run, epoch: int, steps: int) -> None:
+        """A run goes on from an epoch, of `steps` steps each."""
+
+    def step(self, run: Run) -> None:
+        """It made a step."""
+
+    def measured(self, run: Run, values: Values) -> None:
+        """It was measured, after an epoch."""
+
+
+def config_of(run: Run, data: Images, settings: Settings) -> dict[str, Any]:
+    """What config.json says: the shape, in transformers' words, and all that the run follows from."""
+    told = asdict(run.ablation)
+    del told["isolates"]
+    return {
+        "model_type": "residual-mlp",
+        "num_hidden_layers": settings.depth,
+        "hidden_size": settings.width,
+        "input_size": data.inputs,
+        "num_labels": data.classes,
+        "ablation": told,
+        "seed": run.seed,
+        "dataset": data.name,
+        "dataset_sha256": data.digest,
+        "training": settings.identity,
+    }
+
+
+def train(training: Training, progress: Progress, *, fresh: bool = False) -> None:
+    """Train every run to its end; what is finished, or has diverged, is left as it is.
+
+    On a CPU batches run side by side, one to a core. Raises OutputError for folders that hold something else,
+    before anything is trained, and KeyboardInterrupt when told to stop: every epoch that was whole is kept.
+    """
+    folders = {run: training.folder(run) for run in training.runs}
+    for folder in folders.values():
+        folder.check(fresh=fresh)
+    with ExitStack() as stack:
+        for run in training.runs:
+            stack.enter_context(folders[run].locked())
+            if fresh:
+                folders[run].clear()
+        twins = _twins(training.runs)
+        batches = list(_batches(training, [run for run in training.runs if run not in twins]))
+        _side_by_side(training, batches, progress)
+        for run, original in twins.items():
+            if len(folders[run].history()) <= len(folders[original].history()) - 1:
+                folders[run].adopt(folders[original])
+
+
+def _twins(runs: Sequence[Run]) -> dict[Run, Run]:
+    """Runs that differ from an earlier one by the name of their ablation alone, and that one."""
+    first: dict[Run, Run] = {}
+    twins = {}
+    for run in runs:
+        recipe = replace(run, ablation=replace(run.ablation, name="", isolates=""))
+        if first.setdefault(recipe, run) != run:
+            twins[run] = first[recipe]
+    return twins
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch's runs, and the epoch that all of them have come to."""
+
+    runs: tuple[Run, ...]
+    epoch: int
+
+
+def _batches(training: Training, runs: Iterable[Run]) -> Iterator[Work]:
+    """What is left to do, divided into batches: by architecture, then in the order asked for.
+
+    The division does not depend on what is done already, so that a batch that was stopped is the same batch
+    when it goes on: to the last bit, a run's numbers depend on who is in its batch.
+    """
+    size = TOGETHER if training.device.type == "cpu" else len(training.runs)
+    groups: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.ablation.program, []).append(run)
+    for together in groups.values():
+        for start in range(0, len(together), size):
+            yield from _works(training, together[start : start + size])
+
+
+def _works(training: Training, runs: Sequence[Run]) -> Iterator[Work]:
+    """The unfinished ones of a batch, all together where they have come to the same epoch."""
+    wanted = training.settings.epochs
+    reached: dict[Run, set[int]] = {}
+    for run in runs:
+        folder = training.folder(run)
+        history = folder.history()
+        if len(history) > wanted + 1:
+            raise OutputError(
+                f"{folder.path} has been trained for {len(history) - 1} epochs already, not {wanted}",
+                "name another place with --out, or ask for as many",
+            )
+        epochs = folder.epochs()
+        if wanted not in epochs and diverged(history[: max(epochs, default=0) + 1]) is None:
+            reached[run] = epochs | {0}
+    common = set.intersection(*reached.values()) if reached else set()
+    if max(common, default=0) > 0:
+        yield Work(tuple(reached), max(common))
+        return
+    for epoch, group in groupby(
+        sorted(reached, key=lambda run: max(reached[run])), lambda run: max(reached[run])
+    ):
+        yield Work(tuple(group), epoch)
+
+
+def diverged(history: Sequence[Values]) -> int | None:
+    """The epoch in which a run's loss was no longer finite; None where it always was."""
+    return next((epoch for epoch, one in enumerate(history) if epoch and one.get("loss") is None), None)
+
+
+def _side_by_side(training: Training, works: Sequence[Work], progress: Progress) -> None:
+    """Work through the batches, on a CPU as many at a time as there are threads."""
+    waiting: SimpleQueue[Work] = SimpleQueue()
+    for work in works:
+        waiting.put(work)
+    threads = torch.get_num_threads()
+    workers = min(len(works), threads) if training.device.type == "cpu" else min(len(works), 1)
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+    stop = Event()
+
+    def carry_out() -> None:
+        try:
+            with _threads(max(1, threads // workers)):
+                while not stop.is_set():
+                    _carry_out(training, waiting.get_nowait(), progress, stop)
+        except Empty:
+            ended.put(None)
+        except BaseException as error:  # raised again where the outcome is taken
+            ended.put(error)
+
+    for _ in range(workers):
+        Thread(target=carry_out, daemon=True).start()
+    try:
+        for _ in range(workers):
+            if error := ended.get():
+                raise error
+    finally:
+        stop.set()
+
+
+def _carry_out(training: Training, work: Work, progress: Progress, stop: Event) -> None:
+    """Train one batch to its end, writing every epoch."""
+    folders = [training.folder(run) for run in work.runs]
+    batch = Batch(work.runs, training.data, training.settings, training.device)
+    for run in work.runs:
+        progress.begin(run, work.epoch, batch.steps)
+    if work.epoch:
+        batch.restore([folder.state(work.epoch) for folder in folders], work.epoch)
+        histories = [folder.history()[: work.epoch + 1] for folder in folders]
+    else:
+        histories = [[values] for values in batch.first_backward()]
+
+    def on_step() -> bool:
+        for run in work.runs:
+            progress.step(run)
+        return not stop.is_set()
+
+    while batch.epoch < training.settings.epochs:
+        found = batch.train_epoch(on_step)
+        if found is None:
+            return
+        for run, folder, history, values, state, parameters in zip(
+            work.runs, folders, histories, found, batch.states(), batch.networks(), strict=True
+        ):
+            history.append(values)
+            folder.write(batch.epoch, history, state, parameters)
+            progress.measured(run, values)
+        for folder in folders:
+            folder.forget_before(batch.epoch)
+        if all(diverged(history) is not None for history in histories):
+            return
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,293 @@
+"""The stacked MLP and its training, against torch.nn modules trained one by one, and numpy."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from toys import CPU, THIN, images, named
+
+from audit.train.ablations import ABLATIONS, Ablation
+from audit.train.loop import Batch, Run
+from audit.train.measure import factorise_all, geometry, leaders_alignment, movement
+from audit.train.mlp import ACTIVATIONS, Size, StackedMLP, initial, radial
+from audit.train.settings import Settings
+
+SIZE = Size(inputs=9, width=12, depth=4, classes=3)
+BY_NAME = {one.name: one for one in ABLATIONS}
+
+
+class Radial(nn.Module):
+    """As the notes write it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = x.pow(2).sum(-1, keepdim=True).sqrt()
+        return x * norm / (1 + norm)
+
+
+class Plain(nn.Module):
+    """The network of the paper, written with torch.nn alone."""
+
+    MODULES = {  # noqa: RUF012 - never changed
+        "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "none": nn.Identity,
+        "radial": Radial,
+    }  # fmt: skip
+
+    def __init__(self, name: str, size: Size) -> None:
+        super().__init__()
+        self.residual = name.startswith(("res", "adam", "nonadaptive"))
+        self.activation = self.MODULES[
+            name.split("-")[1] if name.startswith(("res-", "nores-")) else "relu"
+        ]()
+        self.embedding = nn.Linear(size.inputs, size.width)
+        self.layers = nn.ModuleList(nn.Linear(size.width, size.width, bias=False) for _ in range(size.depth))
+        self.norms = nn.ModuleList(nn.LayerNorm(size.width) for _ in self.layers) if "ln" in name else None
+        self.head = nn.Linear(size.width, size.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embedding(x)
+        for i, layer in enumerate(self.layers):
+            branch = self.activation(layer(h))
+            h = h + branch if self.residual else branch
+            if self.norms is not None:
+                h = self.norms[i](h)
+        return self.head(h)
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """Parameters by the names of a checkpoint."""
+        return {
+            name.replace("norms.", "layers.")
+            .replace(".weight", ".norm.weight")
+            .replace(".bias", ".norm.bias")
+            if name.startswith("norms.")
+            else name: one
+            for name, one in self.named_parameters()
+        }
+
+
+def plain(name: str, parameters: dict[str, Tensor], size: Size = SIZE) -> Plain:
+    net = Plain(name, size)
+    own = net.named()
+    assert own.keys() == parameters.keys()
+    with torch.no_grad():
+        for key, value in parameters.items():
+            own[key].copy_(value)
+    return net
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_logits_and_gradients_are_those_of_a_net_written_with_torch_nn(name: str) -> None:
+    runs = [initial(BY_NAME[name], SIZE, seed) for seed in (0, 1, 2)]
+    stacked = StackedMLP(BY_NAME[name], SIZE, runs)
+    x = torch.randn(3, 5, SIZE.inputs, generator=torch.Generator().manual_seed(0))
+    logits = stacked.logits(x)
+    found = torch.autograd.grad(logits.square().sum(), tuple(stacked.parameters.values()))
+    for r, parameters in enumerate(runs):
+        net = plain(name, parameters)
+        expected = net(x[r])
+        assert torch.allclose(logits[r], expected, rtol=1e-4, atol=1e-6)
+        expected.square().sum().backward()
+        own = net.named()
+        for key, gradient in zip(stacked.parameters, found, strict=True):
+            wanted = own[key].grad
+            assert wanted is not None
+            given = gradient[r].T if wanted.dim() == 2 else gradient[r]
+            assert torch.allclose(given, wanted, rtol=1e-3, atol=1e-6 * float(wanted.abs().max()) + 1e-30), (
+                key
+            )
+
+
+@given(seed=st.integers(0, 1000), size=st.floats(1e-3, 1e3))
+def test_radial_turns_with_its_input_and_relu_does_not(seed: int, size: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64)).Q
+    x = torch.randn(5, 8, generator=generator, dtype=torch.float64) * size
+    assert torch.allclose(radial(x @ rotation.T), radial(x) @ rotation.T, rtol=1e-9, atol=1e-12 * size)
+    for name in ("relu", "gelu", "silu", "tanh"):
+        apart = ACTIVATIONS[name](x @ rotation.T) - ACTIVATIONS[name](x) @ rotation.T
+        assert float(apart.norm() / x.norm()) > 1e-4 or (name == "tanh" and size < 0.1)
+
+
+def test_weights_start_as_torch_starts_a_linear_layer() -> None:
+    size = Size(784, 256, 2, 10)
+    drawn = initial(BY_NAME["res-relu"], size, 0)
+    torch.manual_seed(0)
+    for name, layer in {
+        "embedding": nn.Linear(784, 256), "layers.0": nn.Linear(256, 256), "head": nn.Linear(256, 10)
+    }.items():  # fmt: skip
+        for kind in ("weight", "bias"):
+            ours, theirs = drawn.get(f"{name}.{kind}"), getattr(layer, kind).detach()
+            if ours is None:
+                continue
+            assert ours.shape == theirs.shape
+            assert float(ours.abs().max()) <= layer.in_features**-0.5
+            assert float(ours.std()) == pytest.approx(
+                float(theirs.std()), rel=0.5 if len(ours) == 10 else 0.1
+            )
+
+
+def test_an_initial_deviation_holds_for_every_matrix() -> None:
+    size = Size(784, 256, 2, 10)
+    drawn = initial(BY_NAME["nonadaptive-init-0.001"], size, 0)
+    matrices = [one for one in drawn.values() if one.dim() == 2]
+    assert len(matrices) == 4
+    assert [float(one.std()) for one in matrices] == pytest.approx([0.001] * 4, rel=0.05)
+
+
+def test_seeds_differ_and_each_is_the_same_again() -> None:
+    first, again, other = (initial(BY_NAME["res-none-ln"], SIZE, seed) for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_training_is_that_of_a_plain_loop(name: str) -> None:
+    """One epoch against torch.nn and torch.optim.Adam, with the sums of gradients written out."""
+    data, run = images(), Run(BY_NAME[name], 1)
+    batch = Batch([Run(BY_NAME[name], 0), run], data, THIN, CPU)
+    order = batch._order(0)[1]
+    net = plain(name, initial(run.ablation, SIZE, 1))
+    optimiser = torch.optim.Adam(net.parameters(), lr=THIN.lr, eps=1.0 if "nonadaptive" in name else 1e-8)
+    x, y = data.train(CPU)
+    total, average, losses = 0.0, 0.0, []
+    for step in range(len(x) // THIN.batch_size):
+        rows = order[step * THIN.batch_size : (step + 1) * THIN.batch_size]
+        loss = nn.functional.cross_entropy(net(x[rows]), y[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        gradient = net.layers[2].weight.grad.clone()
+        total, average = total + gradient, 0.9 * average + 0.1 * gradient
+        losses.append(float(loss.detach()))
+    found = batch.train_epoch()
+    assert found is not None
+    assert found[1]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    state, network = batch.states()[1], batch.networks()[1]
+    scale = {key: float(one.detach().abs().max()) for key, one in net.named().items()}
+    for key, wanted in net.named().items():
+        assert torch.allclose(network[key], wanted, rtol=1e-2, atol=2e-3 * scale[key]), key
+    for key, wanted in {"gradient.2": gradient, "sum.2": total, "average.0.9.2": average}.items():
+        assert torch.allclose(state[key].T, wanted, rtol=1e-2, atol=1e-3 * float(wanted.abs().max())), key
+    right = (net(data.test(CPU)[0]).argmax(-1) == data.test(CPU)[1]).float().mean()
+    assert found[1]["acc"] == pytest.approx(float(right), abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["res-relu", "res-none-ln", "nores-gelu", "res-radial"])
+def test_a_batch_gives_each_run_what_it_has_alone(name: str) -> None:
+    seeds = (0, 1, 2)
+    together = Batch([Run(BY_NAME[name], seed) for seed in seeds], images(), THIN, CPU)
+    found = together.train_epoch()
+    assert found is not None
+    for seed, values in zip(seeds, found, strict=True):
+        alone = Batch([Run(BY_NAME[name], seed)], images(), THIN, CPU)
+        expected = alone.train_epoch()
+        assert expected is not None
+        assert values["loss"] == pytest.approx(expected[0]["loss"], rel=1e-4)
+        assert values["W_v1"] == pytest.approx(expected[0]["W_v1"], abs=2e-3)
+        for key, parameter in alone.networks()[0].items():
+            apart = float((together.networks()[seed][key] - parameter).abs().max())
+            assert apart <= 2e-3 * float(parameter.abs().max()), key
+
+
+def test_runs_that_start_otherwise_share_a_batch() -> None:
+    ablations = named("adam-nonadaptive", "nonadaptive-init-0.005")
+    batch = Batch([Run(one, 0) for one in ablations], images(), THIN, CPU)
+    start = batch.networks()
+    assert float(start[0]["layers.0.weight"].std()) > 10 * float(start[1]["layers.0.weight"].std())
+
+
+def test_other_architectures_do_not() -> None:
+    with pytest.raises(ValueError, match="one architecture"):
+        Batch([Run(one, 0) for one in named("res-relu", "res-none")], images(), THIN, CPU)
+
+
+@pytest.mark.parametrize("name", ["res-relu", "res-tanh", "res-none", "nores-relu"])
+def test_one_batch_of_images_is_learnt_by_heart(name: str) -> None:
+    few = replace(THIN, batch_size=16, lr=1e-2, width=24)
+    batch = Batch([Run(BY_NAME[name], 0)], images(count=16), few, CPU)
+    loss = [float(batch._step(batch._order(0))) for _ in range(150)]
+    assert loss[0] > 0.5
+    assert min(loss) < 0.05
+
+
+def test_a_run_that_diverges_is_told_and_spares_the_others() -> None:
+    wild = Ablation("wild", "", eps=1e-8, init_std=1e25)
+    tame = Batch([Run(BY_NAME["res-relu"], 0)], images(), THIN, CPU).train_epoch()
+    both = Batch([Run(wild, 0), Run(BY_NAME["res-relu"], 0)], images(), THIN, CPU).train_epoch()
+    assert tame is not None
+    assert both is not None
+    assert both[0]["loss"] is None
+    assert both[0]["W_v1"] is None
+    assert both[1]["loss"] == pytest.approx(tame[0]["loss"], rel=1e-4)
+
+
+def test_before_the_first_update_the_weights_are_random_and_the_gradient_is_not() -> None:
+    settings = Settings(width=64, depth=8, batch_size=64)
+    first = Batch([Run(BY_NAME["res-relu"], 0)], images(400, 64), settings, CPU).first_backward()[0]
+    assert first["epoch"] == 0
+    assert first["dW_ratio"] == 0
+    assert first["W_v1"] is not None
+    assert first["G_v1"] is not None
+    assert first["W_v1"] < 0.3 < 0.7 < first["G_v1"]
+
+
+# ------------------------------------------------------------------------------------------------- measures
+
+
+def reference(layers: list[np.ndarray]) -> dict[str, float]:
+    """Continuity by float64 LAPACK, formulas written out."""
+    found: dict[str, float] = {}
+    parts = [np.linalg.svd(one.astype(np.float64)) for one in layers]
+    for space, side in (("v", [p[2] for p in parts]), ("u", [p[0].T for p in parts])):
+        for i in (0, 1):
+            found[f"{space}{i + 1}"] = float(np.mean([abs(a[i] @ b[i]) for a, b in pairwise(side)]))
+        weighted = [
+            float((p[1] ** 2 / (p[1] ** 2).sum()) @ np.abs((a * b).sum(1)))
+            for p, (a, b) in zip(parts, pairwise(side), strict=False)
+        ]
+        found[f"wa_{space}"] = float(np.mean(weighted))
+    shares = [p[1] ** 2 / (p[1] ** 2).sum() for p in parts]
+    found["erank"] = float(np.mean([np.exp(-(s[s > 0] * np.log(s[s > 0])).sum()) for s in shares]))
+    return found
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e15])
+def test_geometry_is_what_lapack_says(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(16, 16, generator=generator)
+    layers = [(common + torch.randn(16, 16, generator=generator)) * scale for _ in range(5)]
+    found = geometry(factorise_all(layers), "W")
+    assert found == pytest.approx(
+        {f"W_{key}": value for key, value in reference([one.numpy() for one in layers]).items()}, abs=1e-5
+    )
+
+
+def test_a_gradient_of_rank_one_has_no_second_direction() -> None:
+    layers = [torch.outer(torch.arange(1.0, 5.0), torch.ones(4)) for _ in range(3)]
+    found = geometry(factorise_all(layers), "G")
+    assert found["G_v1"] == pytest.approx(1)
+    assert found["G_v2"] is None
+    assert found["G_erank"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(4, 4), torch.full((4, 4), float("nan"))])
+def test_what_cannot_be_factorised_has_no_geometry(bad: Tensor) -> None:
+    found = geometry(factorise_all([torch.eye(4) + torch.ones(4, 4), bad]), "G")
+    assert set(found.values()) == {None}
+    assert found.keys() == geometry(factorise_all([torch.randn(4, 4)] * 2), "G").keys()
+
+
+def test_leaders_of_two_matrices_of_a_layer_are_compared() -> None:
+    first = [torch.diag(torch.tensor([3.0, 1.0]))] * 2
+    other = [torch.diag(torch.tensor([5.0, 2.0])), torch.diag(torch.tensor([2.0, 5.0]))]
+    found = leaders_alignment(factorise_all(first), factorise_all(other), "ema_0")
+    assert found == pytest.approx({"ema_0_v1": 0.5, "ema_0_u1": 0.5})
+
+
+def test_movement_is_relative_to_the_start() -> None:
+    start = [torch.eye(4), torch.eye(4) * 2]
+    assert movement([one * 1.5 for one in start], start) == pytest.approx({"dW_ratio": 0.5})
