@@ -48,6 +48,7 @@ def _figures_are_blank(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     if request.node.get_closest_marker("drawn") is None:
         monkeypatch.setattr("audit.output.draw", lambda report, illustration: b"")
         monkeypatch.setattr("audit.output.draw_models", lambda entries: b"")
+        monkeypatch.setattr("audit.train.writing.draw_continuity", lambda experiment: b"")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from registry.projection import SHARED
 FORWARD = "forward pass"
 RENAMED = "renamed"
 TYPED_BY_HAND = "typed by hand"
+TRAINED = "trained here"
 
 INTRODUCTION = """\
 # Model types
@@ -29,6 +30,8 @@ Every `model_type` of config.json that the registry knows, and how its declarati
   that is extracted equals what the modules multiply with when they are run.
 - **typed by hand**: transformers has no code for it, or none that runs here; each matrix that is extracted
   equals the one that was laid out in the published order.
+- **trained here**: `gcont-audit train` writes it; what is computed by hand from the saved tensors is what was
+  trained, and the audit's numbers are those measured in training.
 - **renamed**: a model proved by forward pass, under the names that other code gives its tensors, or put
   together with others as that code does.
 
@@ -53,6 +56,9 @@ ELSEWHERE = {
 }
 """The tests of model types that transformers has under another name, or in parts."""
 
+OWN_TRAINED = {"residual-mlp": "test_the_network_that_is_saved_computes_what_was_trained"}
+"""The same of those that the experiments leave."""
+
 OWN_TYPED = {"nemotron-nas": "test_layers_found_by_architecture_search_say_what_they_lack"}
 """The same of those whose tensors are typed there."""
 
@@ -66,7 +72,8 @@ def proofs() -> Mapping[str, str]:
     run = {model_type for config in configs for model_type in _model_types(config.to_dict())}
     typed = {model_type for one in TYPED.values() for model_type in _model_types(one.config)}
     hand = dict.fromkeys((*typed, *OWN_TYPED), TYPED_BY_HAND)
-    return dict.fromkeys(ELSEWHERE, RENAMED) | hand | dict.fromkeys(run, FORWARD)
+    own = dict.fromkeys(OWN_TRAINED, TRAINED)
+    return dict.fromkeys(ELSEWHERE, RENAMED) | own | hand | dict.fromkeys(run, FORWARD)
 
 
 def _model_types(config: Mapping[str, object]) -> Iterator[str]:

@@ -18,9 +18,10 @@ from audit.cli.demo import demo
 from audit.cli.listings import models, schema
 from audit.cli.planning import plan
 from audit.cli.rendering import render
+from audit.cli.training import train
 
 DEFAULT = "audit"
-COMMANDS = ("demo", "plan", "batch", "render", "families", "models", "schema")
+COMMANDS = ("demo", "plan", "batch", "train", "render", "families", "models", "schema")
 
 HELP = """What is inside a pretrained transformer's weights, without running the model.
 
@@ -34,6 +35,7 @@ Examples:
   gcont-audit ./my-model --only q,k --json    two projections, JSON on stdout
   gcont-audit plan meta-llama/Llama-3.1-70B   what it would take
   gcont-audit batch gpt2-xl qwen3-8b          two models on one page
+  gcont-audit train --table 5                 the experiments that explain it
 """  # noqa: E501 - the help formatter keeps every line break it is given
 
 EPILOG = (
@@ -114,7 +116,7 @@ def program(
 
 
 app.command(DEFAULT, hidden=True)(audit)
-for command in (demo, plan, batch, render, families, models, schema):
+for command in (demo, plan, batch, train, render, families, models, schema):
     app.command()(command)
 
 

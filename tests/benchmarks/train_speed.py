@@ -1,0 +1,176 @@
+"""How fast `gcont-audit train` trains: against the loop that one would write with torch.nn.
+
+Run: .venv/bin/python tests/benchmarks/train_speed.py [--steps N] [--runs N] [--device cuda]
+
+Three seeds of the baseline at the paper's size, on random images of MNIST's shape, a number of steps each;
+medians and ratios of this one run, with all cores. The plain loop trains a torch.nn.Module with
+torch.optim.Adam, one seed after the other; its second row also keeps the sum and the three averages of
+gradients that the experiments need, as ours always does. Measuring (once an epoch) is told apart.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from threading import Thread
+
+import numpy as np
+import torch
+from stopwatch import in_turn, seconds, table, told
+from torch import nn
+
+from audit.train.ablations import ABLATIONS, Ablation, ablation
+from audit.train.images import Images
+from audit.train.loop import Batch, Run
+from audit.train.settings import Settings
+
+SEEDS = 3
+STEPS_IN_ALL = 468 * 20
+
+
+class Plain(nn.Module):
+    """Res+ReLU as one would write it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Initialised by PyTorch's defaults."""
+        super().__init__()
+        self.embedding = nn.Linear(784, settings.width)
+        self.layers = nn.ModuleList(
+            nn.Linear(settings.width, settings.width, bias=False) for _ in range(settings.depth)
+        )
+        self.head = nn.Linear(settings.width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images [B, 784] to logits [B, 10]."""
+        h = self.embedding(x)
+        for layer in self.layers:
+            h = h + torch.relu(layer(h))
+        return self.head(h)
+
+
+def plain_loop(
+    data: Images, settings: Settings, device: torch.device, steps: int, *, sums: bool
+) -> Callable[[], None]:
+    """Trains the seeds one after the other."""
+    x, y = data.train(device)
+
+    def train() -> None:
+        for seed in range(SEEDS):
+            torch.manual_seed(seed)
+            net = Plain(settings).to(device)
+            optimiser = torch.optim.Adam(net.parameters(), lr=settings.lr)
+            total = [torch.zeros_like(layer.weight) for layer in net.layers]
+            averages = {beta: [torch.zeros_like(one) for one in total] for beta in settings.betas}
+            order = torch.randperm(len(x))
+            for step in range(steps):
+                rows = order[step * settings.batch_size : (step + 1) * settings.batch_size].to(device)
+                loss = nn.functional.cross_entropy(net(x[rows]), y[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                if sums:
+                    with torch.no_grad():
+                        for i, layer in enumerate(net.layers):
+                            total[i] += layer.weight.grad
+                            for beta, average in averages.items():
+                                average[i].mul_(beta).add_(layer.weight.grad, alpha=1 - beta)
+        _wait(device)
+
+    return train
+
+
+def batched(
+    data: Images, settings: Settings, device: torch.device, steps: int, one: Ablation
+) -> Callable[[], None]:
+    """Trains the seeds together."""
+
+    def train() -> None:
+        batch = Batch([Run(one, seed) for seed in range(SEEDS)], data, settings, device)
+        order = batch._order(0)
+        for step in range(steps):
+            batch._advance(order[:, step * settings.batch_size : (step + 1) * settings.batch_size])
+        _wait(device)
+
+    return train
+
+
+def side_by_side(
+    data: Images, settings: Settings, device: torch.device, steps: int, names: tuple[str, ...]
+) -> Callable[[], None]:
+    """Trains a batch of each ablation, each in a thread with its share of the cores, as `--all` does."""
+
+    def train() -> None:
+        cores = torch.get_num_threads()
+
+        def work(name: str) -> None:
+            torch.set_num_threads(max(1, cores // len(names)))
+            batched(data, settings, device, steps, ablation(name))()
+
+        threads = [Thread(target=work, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        torch.set_num_threads(cores)
+
+    return train
+
+
+def measuring(data: Images, settings: Settings, device: torch.device) -> float:
+    """Seconds that it takes to measure one run after an epoch."""
+    batch = Batch([Run(ablation("res-relu"), 0)], data, settings, device)
+    batch._advance(batch._order(0)[:, : settings.batch_size])
+    return seconds(lambda: batch._measure(0, batch._gradient, batch._sum))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    asked = parser.parse_args()
+    device, settings = torch.device(asked.device), Settings()
+    generator = np.random.default_rng(0)
+    rows = asked.steps * settings.batch_size
+    data = Images(
+        "random",
+        generator.integers(0, 256, (rows, 784), dtype=np.uint8),
+        generator.integers(0, 10, rows),
+        generator.integers(0, 256, (1000, 784), dtype=np.uint8),
+        generator.integers(0, 10, 1000),
+    )
+    common = (data, settings, device, asked.steps)
+    times = in_turn(
+        {
+            "plain loop, nothing summed": plain_loop(*common, sums=False),
+            "plain loop": plain_loop(*common, sums=True),
+            "ours, three seeds in a batch": batched(*common, ablation("res-relu")),
+            "ours, two such batches side by side": side_by_side(*common, ("res-relu", "res-none")),
+        },
+        asked.runs,
+    )
+    print(f"load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} threads, {device}\n")
+    steps = {name: SEEDS * asked.steps * (2 if "two" in name else 1) for name in times}
+    plain = times["plain loop"] / steps["plain loop"]
+    table(
+        ["", "ms a step of a run", "a run of 20 epochs", "the plain loop takes"],
+        [
+            [name, f"{1000 * t / steps[name]:.1f}", told(t / steps[name] * STEPS_IN_ALL),
+             f"{plain / (t / steps[name]):.2f} times as long"]
+            for name, t in times.items()
+        ],
+    )  # fmt: skip
+    taken = measuring(data, settings, device)
+    fastest = min(times[name] / steps[name] for name in times) * STEPS_IN_ALL
+    print(f"\nmeasuring a run once: {told(taken)}, 21 times: {21 * taken / fastest:.0%} of its training")
+    print(f"Table 1, {len([one for one in ABLATIONS if one.eps < 1]) - 1} ablations of three seeds: "
+          f"{told(33 * fastest)}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
