@@ -48,6 +48,7 @@ def test_training_prints_a_table_and_writes_a_report(cli: Cli, tmp_path: Path) -
         file.relative_to(tmp_path / "it").as_posix() for file in (tmp_path / "it").iterdir() if file.is_file()
     }
     assert written == {"report.md", "results.csv", "results.json", "histories.csv"}
+    assert "width 8, depth 3, gradient averages 0.9, 0.99, 0.999." in (tmp_path / "it/report.md").read_text()
     assert (tmp_path / "it/figures/continuity.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "it/nores-none-1/model.safetensors").is_file()
     assert (

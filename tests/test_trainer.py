@@ -29,6 +29,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(params=[1, 64], ids=["alone", "together"])
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many runs a batch has at most, as on a CPU and as on a GPU."""
+    monkeypatch.setattr("audit.train.trainer.most_together", lambda device: request.param)
+    return request.param
+
+
 class Stopper(Silent):
     """Stops the training after so many steps of its runs."""
 
@@ -57,7 +64,7 @@ def test_a_run_leaves_its_files(tmp_path: Path) -> None:
     assert "Gcum_v1" not in history[0]
 
 
-def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_command_gives_the_same_bytes(tmp_path: Path, size: int) -> None:
     for out in ("a", "b"):
         train(training(tmp_path / out, "res-none-ln", "nores-gelu"), Silent())
     for run in ("res-none-ln-0", "res-none-ln-1", "nores-gelu-0", "nores-gelu-1"):
@@ -65,7 +72,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 13, 14, 20])
-def test_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path: Path, steps: int) -> None:
+def test_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path: Path, size: int, steps: int) -> None:
     """6 steps an epoch, told for two runs: within the first and second epoch, and between them."""
     longer = replace(THIN, epochs=3)
     train(training(tmp_path / "whole", "res-gelu", settings=longer), Silent())
@@ -77,7 +84,7 @@ def test_stopped_and_gone_on_with_is_the_same_to_the_bit(tmp_path: Path, steps: 
         assert contents(tmp_path / "stopped" / run) == contents(tmp_path / "whole" / run)
 
 
-def test_trained_further_is_as_trained_at_once(tmp_path: Path) -> None:
+def test_trained_further_is_as_trained_at_once(tmp_path: Path, size: int) -> None:
     long = replace(THIN, epochs=4)
     train(training(tmp_path / "once", "res-relu-ln", settings=long), Silent())
     train(training(tmp_path / "twice", "res-relu-ln"), Silent())
@@ -86,7 +93,7 @@ def test_trained_further_is_as_trained_at_once(tmp_path: Path) -> None:
     assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
-def test_a_batch_killed_between_two_of_its_writes_goes_on_together(tmp_path: Path) -> None:
+def test_a_batch_killed_between_two_of_its_writes_goes_on_together(tmp_path: Path, size: int) -> None:
     longer = replace(THIN, epochs=3)
     train(training(tmp_path / "whole", "res-silu", settings=longer), Silent())
     stopped = training(tmp_path / "stopped", "res-silu", settings=longer)
@@ -153,7 +160,7 @@ def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
         train(training(tmp_path, "res-relu", seeds=(0, 1, 2)), Nobody())
 
 
-def test_a_further_seed_joins_those_that_are_finished(tmp_path: Path) -> None:
+def test_a_further_seed_joins_those_that_are_finished(tmp_path: Path, size: int) -> None:
     train(training(tmp_path, "res-relu", seeds=(0,)), Silent())
     train(training(tmp_path, "res-relu", seeds=(0, 1)), Silent())
     assert len(RunFolder(tmp_path / "res-relu-1", {}).history()) == 3
@@ -210,7 +217,7 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
         train(training(tmp_path, "res-relu", settings=replace(THIN, epochs=3)), Silent())
 
 
-def test_a_run_that_diverged_is_recorded_and_not_tried_again(tmp_path: Path) -> None:
+def test_a_run_that_diverged_is_recorded_and_not_tried_again(tmp_path: Path, size: int) -> None:
     asked = training(tmp_path, "res-none", settings=replace(THIN, lr=1e30, epochs=4))
     train(asked, Silent())
     history = RunFolder(tmp_path / "res-none-0", {}).history()

@@ -97,7 +97,8 @@ def _run_of(config: Mapping[str, Any]) -> Run | None:
 def _told(settings: Settings) -> dict[str, object]:
     """The settings in words that need no code beside them."""
     told = asdict(settings)
-    return {**told, "averages of gradients, beta": told.pop("betas")}
+    averages = told.pop("betas")
+    return {**told, "gradient averages": averages}
 
 
 def _deviation(settings: Settings) -> str | None:

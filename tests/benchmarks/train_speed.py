@@ -11,6 +11,8 @@ gradients that the experiments need, as ours always does. Measuring (once an epo
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 import numpy as np
@@ -25,6 +27,7 @@ from audit.train.settings import Settings
 
 SEEDS = 3
 STEPS_IN_ALL = 468 * 20
+TURN = 10
 
 
 class Plain(nn.Module):
@@ -94,18 +97,31 @@ def batched(
 
 
 def side_by_side(
-    data: Images, settings: Settings, device: torch.device, steps: int, names: tuple[str, ...]
+    data: Images, settings: Settings, device: torch.device, steps: int, seeds: int
 ) -> Callable[[], None]:
-    """Trains a batch of each ablation, each in a thread with its share of the cores, as `--all` does."""
+    """Trains each seed as a batch of its own, a core each, in turns, as the trainer does on a CPU."""
 
     def train() -> None:
         cores = torch.get_num_threads()
+        turns: SimpleQueue[tuple[Batch, int]] = SimpleQueue()
+        orders = {}
+        for seed in range(seeds):
+            batch = Batch([Run(ablation("res-relu"), seed)], data, settings, device)
+            orders[batch] = batch._order(0)
+            turns.put((batch, 0))
 
-        def work(name: str) -> None:
-            torch.set_num_threads(max(1, cores // len(names)))
-            batched(data, settings, device, steps, ablation(name))()
+        def work() -> None:
+            torch.set_num_threads(1)
+            while not turns.empty():
+                with suppress(Empty):
+                    batch, done = turns.get_nowait()
+                    for step in range(done, done + TURN):
+                        rows = slice(step * settings.batch_size, (step + 1) * settings.batch_size)
+                        batch._advance(orders[batch][:, rows])
+                    if done + TURN < steps:
+                        turns.put((batch, done + TURN))
 
-        threads = [Thread(target=work, args=(name,)) for name in names]
+        threads = [Thread(target=work) for _ in range(cores)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -150,12 +166,12 @@ def main() -> None:
             "plain loop, nothing summed": plain_loop(*common, sums=False),
             "plain loop": plain_loop(*common, sums=True),
             "ours, three seeds in a batch": batched(*common, ablation("res-relu")),
-            "ours, two such batches side by side": side_by_side(*common, ("res-relu", "res-none")),
+            "ours, three seeds side by side": side_by_side(*common, SEEDS),
         },
         asked.runs,
     )
     print(f"load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} threads, {device}\n")
-    steps = {name: SEEDS * asked.steps * (2 if "two" in name else 1) for name in times}
+    steps = dict.fromkeys(times, asked.steps * SEEDS)
     plain = times["plain loop"] / steps["plain loop"]
     table(
         ["", "ms a step of a run", "a run of 20 epochs", "the plain loop takes"],
