@@ -1,5 +1,6 @@
 """Files written whole or not at all, and an error of ours where the disk refuses."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        hint = "make room and repeat the command, or" if full else ""
         raise OutputError(
-            f"{folder} cannot be written: {reason}", "name another folder with --out"
+            f"{folder} cannot be written: {reason}", f"{hint} name another folder with --out".strip()
         ) from error
 
 

@@ -1,6 +1,9 @@
 """Runs in their folders: resumed to the bit, kept apart, audited by the same code."""
 
+import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,16 +11,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from toys import THIN, Silent, training
+from safetensors.torch import load_file, save_file
+from toys import THIN, Silent, images, training
 
 from audit import AuditOptions, audit_model
-from audit.errors import OutputError
+from audit.disk import write_file
+from audit.errors import DataError, OutputError
 from audit.train.folder import RunFolder
 from audit.train.loop import Run
 from audit.train.trainer import Training, diverged, train
+from audit.train.writing import write
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -89,27 +95,156 @@ def test_trained_further_is_as_trained_at_once(tmp_path: Path, size: int) -> Non
     train(training(tmp_path / "once", "res-relu-ln", settings=long), Silent())
     train(training(tmp_path / "twice", "res-relu-ln"), Silent())
     train(training(tmp_path / "twice", "res-relu-ln", settings=long), Silent())
-    once, twice = (load_file(tmp_path / one / "res-relu-ln-0/model.safetensors") for one in ("once", "twice"))
-    assert all(torch.equal(once[name], twice[name]) for name in once)
+    once, twice = (contents(tmp_path / one / "res-relu-ln-0") for one in ("once", "twice"))
+    assert once == twice
 
 
-def test_a_batch_killed_between_two_of_its_writes_goes_on_together(tmp_path: Path, size: int) -> None:
-    longer = replace(THIN, epochs=3)
-    train(training(tmp_path / "whole", "res-silu", settings=longer), Silent())
-    stopped = training(tmp_path / "stopped", "res-silu", settings=longer)
+@pytest.mark.parametrize("count", range(1, 17))
+def test_killed_before_any_of_its_writes_it_goes_on_to_the_same_bits(
+    tmp_path: Path, size: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 runs, 2 epochs, 4 files each."""
+    train(training(tmp_path / "whole", "res-silu"), Silent())
+    written = 0
 
-    class Killed(Silent):
-        def measured(self, run: Run, values: dict[str, float | None]) -> None:
-            if run.seed == 0 and values["epoch"] == 2:
-                raise KeyboardInterrupt
+    def dying(file: Path, content: bytes, *, durable: bool = False) -> None:
+        nonlocal written
+        written += 1
+        if written == count:
+            (file.parent / f".{file.name}.x1y2_z3w").write_bytes(content[:9])
+            raise KeyboardInterrupt
+        write_file(file, content, durable=durable)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(stopped, Killed())
-    ahead, behind = (stopped.folder(run).epochs() for run in stopped.runs)
-    assert (ahead, behind) == ({1, 2}, {1})
-    train(stopped, Silent())
+    with monkeypatch.context() as patched:
+        patched.setattr("audit.train.folder.write_file", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(training(tmp_path / "killed", "res-silu"), Silent())
+    train(training(tmp_path / "killed", "res-silu"), Silent())
     for run in ("res-silu-0", "res-silu-1"):
-        assert contents(tmp_path / "stopped" / run) == contents(tmp_path / "whole" / run)
+        assert contents(tmp_path / "killed" / run) == contents(tmp_path / "whole" / run)
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_a_twin_is_whole_or_made_whole(tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before any of the files that are copied: config, history, weights and state, for two runs."""
+    train(training(tmp_path, "res-relu"), Silent())
+    copied = 0
+
+    def dying(file: Path, content: bytes, *, durable: bool = False) -> None:
+        nonlocal copied
+        copied += 1
+        if copied == count:
+            raise KeyboardInterrupt
+        write_file(file, content, durable=durable)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("audit.train.folder.write_file", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(training(tmp_path, "res-relu", "adam"), Silent())
+    train(training(tmp_path, "res-relu", "adam"), Silent())
+    for seed in (0, 1):
+        one, other = (contents(tmp_path / f"{name}-{seed}") for name in ("res-relu", "adam"))
+        assert {**one, "config.json": b""} == {**other, "config.json": b""}
+
+
+def test_lost_weights_are_written_again(tmp_path: Path) -> None:
+    train(training(tmp_path, "res-relu"), Silent())
+    before = contents(tmp_path / "res-relu-0")
+    (tmp_path / "res-relu-0/model.safetensors").unlink()
+    train(training(tmp_path, "res-relu"), Silent())
+    assert contents(tmp_path / "res-relu-0") == before
+
+
+def test_a_history_shorter_than_the_states_is_not_gone_on_from(tmp_path: Path) -> None:
+    train(training(tmp_path, "res-relu"), Silent())
+    before = contents(tmp_path / "res-relu-0")
+    file = tmp_path / "res-relu-0/history.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[:2]))
+    train(training(tmp_path, "res-relu"), Silent())
+    assert contents(tmp_path / "res-relu-0") == before
+
+
+@pytest.mark.parametrize(
+    "broken", ["[", "[" * 100_000, "{}", "[1]", '[{"acc": NaN}]', '[{"acc": "high"}]', ""]
+)
+def test_a_history_that_is_none_is_made_again(tmp_path: Path, broken: str) -> None:
+    train(training(tmp_path, "res-relu"), Silent())
+    before = contents(tmp_path / "res-relu-0")
+    (tmp_path / "res-relu-0/history.json").write_text(broken)
+    train(training(tmp_path, "res-relu"), Silent())
+    assert contents(tmp_path / "res-relu-0") == before
+
+
+@pytest.mark.parametrize("broken", ["[", "[" * 100_000, "[]"])
+def test_a_config_that_is_none_is_told(tmp_path: Path, broken: str) -> None:
+    train(training(tmp_path, "res-relu"), Silent())
+    (tmp_path / "res-relu-0/config.json").write_text(broken)
+    with pytest.raises(OutputError, match=r"its config\.json is damaged"):
+        train(training(tmp_path, "res-relu"), Silent())
+
+
+def test_a_config_with_another_key_is_of_another_run(tmp_path: Path) -> None:
+    train(training(tmp_path, "res-relu"), Silent())
+    file = tmp_path / "res-relu-0/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dropout": 0.5}))
+    with pytest.raises(OutputError, match=r"its dropout is 0\.5, not None"):
+        train(training(tmp_path, "res-relu"), Silent())
+
+
+def test_a_state_of_something_else_is_told(tmp_path: Path) -> None:
+    train(training(tmp_path, "res-relu"), Silent())
+    save_file({"sum.0": torch.zeros(12, 12)}, tmp_path / "res-relu-0/.state/0002.safetensors")
+    with pytest.raises(OutputError, match=r"the state in .*res-relu-0 is of something else"):
+        train(training(tmp_path, "res-relu", settings=replace(THIN, epochs=3)), Silent())
+
+
+def test_a_linked_state_is_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "res-relu-0").mkdir()
+    (tmp_path / "res-relu-0/.state").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=r"something other than a run \(\.state\)"):
+        train(training(tmp_path, "res-relu"), Silent())
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_twin_that_was_trained_for_longer_is_refused(tmp_path: Path) -> None:
+    train(training(tmp_path, "adam", settings=replace(THIN, epochs=3)), Silent())
+    with pytest.raises(OutputError, match="adam-0 has been trained for 3 epochs already, not 2"):
+        train(training(tmp_path, "res-relu", "adam"), Silent())
+
+
+def test_a_copied_run_does_not_count_twice(tmp_path: Path) -> None:
+    asked = training(tmp_path, "res-relu")
+    train(asked, Silent())
+    shutil.copytree(tmp_path / "res-relu-0", tmp_path / "res-relu-0-backup")
+    written = write(asked)
+    assert [run.seed for run in written.experiment.ablations[0].runs] == [0, 1]
+    assert written.left_out == 1
+
+
+def test_weights_that_are_lost_in_the_last_update_count_as_diverged(tmp_path: Path) -> None:
+    asked = training(tmp_path, "res-relu", settings=replace(THIN, epochs=1, batch_size=100, lr=1e38))
+    train(asked, Silent())
+    history = RunFolder(tmp_path / "res-relu-0", {}).history()
+    assert history[1]["loss"] is not None
+    assert history[1]["test_loss"] is None
+    assert diverged(history) == 1
+    assert write(asked).experiment.ablations[0].whole == ()
+
+
+def test_images_that_are_all_alike_are_told(tmp_path: Path) -> None:
+    grey = replace(images(), train_pixels=np.full((100, 9), 7, np.uint8))
+    with pytest.raises(DataError, match="all pixels of toy are alike"):
+        train(replace(training(tmp_path, "res-relu"), data=grey), Silent())
+
+
+def test_a_full_disk_asks_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path, content: bytes, *, durable: bool = False) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("audit.train.folder.write_file", full)
+    with pytest.raises(OutputError, match="No space left on device: make room and repeat the command, or"):
+        train(training(tmp_path, "res-relu"), Silent())
 
 
 SCRIPT = """

@@ -487,7 +487,7 @@ TERMINAL = """\
  res-none .500 .500 .250 .250 –    –       .500✗.750 .500      .250
  adam     .500 .500 .500 .750 –    –       .500      .500      .000
 
- Random directions give .062; published values in dim beside ours, ✗ where they
+ Random directions give .062; behind ours the published value, ✗ where they
  differ. Δ = Gcum v1 − W v1.
 
  The settings are those of the published runs, as far as they are known.

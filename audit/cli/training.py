@@ -208,17 +208,20 @@ class Bars:
 
     def step(self, run: "Run") -> None:
         """One step further."""
-        self._bar.advance(self._tasks[run])
+        if (task := self._tasks.get(run)) is not None:
+            self._bar.advance(task)
 
     def measured(self, run: "Run", values: "Values") -> None:
-        """Show what was measured; a run that is done makes room."""
+        """Show what was measured; a run that is done or has diverged makes room."""
+        diverged = values.get("test_loss") is None
         told = " ".join(
             f"{name} {value:.3f}" for key, name in SHOWN if (value := values.get(key)) is not None
         )
-        self._bar.update(self._tasks[run], told=told or "diverged")
-        self._talk.detail(f"{run.name}, epoch {values['epoch']}: {told or 'diverged'}")
-        if values["epoch"] == self._epochs:
-            self._bar.remove_task(self._tasks[run])
+        if (task := self._tasks.get(run)) is not None:
+            self._bar.update(task, told=told)
+            if diverged or values["epoch"] == self._epochs:
+                self._bar.remove_task(self._tasks.pop(run))
+        self._talk.detail(f"{run.name}, epoch {values['epoch']}: {'diverged' if diverged else told}")
 
 
 SHOWN = (("acc", "acc"), ("W_v1", "W v1"), ("G_v1", "G v1"))

@@ -7,9 +7,10 @@ that is whole.
 """
 
 import json
-import shutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ CONFIG, HISTORY, WEIGHTS, STATE, LOCK = (
 OURS = {CONFIG, HISTORY, WEIGHTS, STATE}
 """All that a run's folder holds; one with anything else in it is left alone."""
 
+_HALF = re.compile(r"\.(config\.json|history\.json|model\.safetensors|[0-9]{4}\.safetensors)\.\w{8}")
+"""What was being written when a process died."""
+
 
 class RunFolder:
     """Where one run's files are; `config` says which run it is, and all that its numbers follow from."""
@@ -47,9 +51,12 @@ class RunFolder:
             if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
                 raise OutputError(f"{self.path} is no folder", "name another place with --out")
             names = {file.name for file in self.path.iterdir()} if self.path.is_dir() else set()
-        if names - OURS:
+        others = {name for name in names - OURS if not _HALF.fullmatch(name)}
+        if (self.path / STATE).is_symlink():
+            others.add(STATE)
+        if others:
             raise OutputError(
-                f"{self.path} holds something other than a run ({min(names - OURS)})",
+                f"{self.path} holds something other than a run ({min(others)})",
                 "name another place with --out",
             )
         if names and not fresh and (other := self._difference()):
@@ -69,15 +76,17 @@ class RunFolder:
                     f"another process is training {self.path}",
                     "wait for it, or name another place with --out",
                 )
+            self._sweep()
             yield
 
     def clear(self) -> None:
-        """Forget everything but the lock."""
+        """Forget everything but the lock, and last of all which run it was."""
         with writing(self.path):
-            for name in OURS - {STATE}:
-                (self.path / name).unlink(missing_ok=True)
-            for file in self._states().values():
-                file.unlink()
+            for file in (
+                *self._states().values(),
+                *(self.path / name for name in (HISTORY, WEIGHTS, CONFIG)),
+            ):
+                file.unlink(missing_ok=True)
 
     def history(self) -> list[Values]:
         """What was measured, from before the first update on; empty where nothing was."""
@@ -96,32 +105,44 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             raise OutputError(f"{file} cannot be read: {error}", "--fresh trains the run again") from error
 
+    def is_settled(self) -> bool:
+        """Whether everything is there that a run leaves when it ends, and nothing of an epoch before."""
+        return len(self._states()) == 1 and bool(self.epochs()) and (self.path / WEIGHTS).is_file()
+
     def write(self, epoch: int, history: Sequence[Values], state: State, parameters: State) -> None:
         """Write all of a run after an epoch, so that it outlives the process; raises OutputError.
 
-        The history before the state, which stands for the whole.
+        The state last: it stands for the whole.
         """
         with writing(self.path):
             write_file(self.path / CONFIG, json.dumps(self._config, indent=1).encode())
             write_file(self.path / HISTORY, json.dumps(history, indent=1).encode(), durable=True)
+            write_file(self.path / WEIGHTS, _packed(parameters), durable=True)
             write_file(self._state(epoch), _packed(state), durable=True)
-            write_file(self.path / WEIGHTS, _packed(parameters))
 
     def adopt(self, other: "RunFolder") -> None:
-        """Take over what another run of the same recipe has come to."""
+        """Take over what another run of the same recipe has come to, the state last."""
         with writing(self.path):
-            (self.path / STATE).mkdir(parents=True, exist_ok=True)
             write_file(self.path / CONFIG, json.dumps(self._config, indent=1).encode())
             for name in (HISTORY, WEIGHTS):
-                shutil.copyfile(other.path / name, self.path / name)
+                write_file(self.path / name, (other.path / name).read_bytes(), durable=True)
             for epoch, file in other._states().items():
-                shutil.copyfile(file, self._state(epoch))
+                write_file(self._state(epoch), file.read_bytes(), durable=True)
 
     def forget_before(self, epoch: int) -> None:
         """Remove the states of earlier epochs."""
-        for earlier, file in self._states().items():
-            if earlier < epoch:
-                file.unlink(missing_ok=True)
+        with writing(self.path):
+            for earlier, file in self._states().items():
+                if earlier < epoch:
+                    file.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove what was half written; only under the lock."""
+        with writing(self.path):
+            for folder in (self.path, self.path / STATE):
+                for file in folder.iterdir():
+                    if _HALF.fullmatch(file.name):
+                        file.unlink()
 
     def _states(self) -> dict[int, Path]:
         folder = self.path / STATE
@@ -140,29 +161,36 @@ class RunFolder:
 
 
 def history_in(folder: Path) -> list[Values]:
-    """What was measured of the run in a folder; empty where nothing was, or it cannot be read."""
-    try:
-        told = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return told if isinstance(told, list) and all(isinstance(one, dict) for one in told) else []
+    """What was measured of the run in a folder; empty where nothing was, or it is not as it was written."""
+    told = _json_in(folder / HISTORY)
+    known = isinstance(told, list) and all(isinstance(one, dict) for one in told)
+    return told if known and all(map(_is_measured, (value for one in told for value in one.values()))) else []
 
 
 def config_in(folder: Path) -> Mapping[str, Any] | None:
     """The config of the run in a folder; None where there is none."""
-    try:
-        told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    told = _json_in(folder / CONFIG)
     return told if isinstance(told, dict) else None
 
 
+def _json_in(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _is_measured(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and isfinite(value))
+
+
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in wanted.items():
-        if isinstance(value, Mapping) and isinstance(there.get(key), Mapping):
-            yield from _differences(there[key], value)
-        elif there.get(key) != value:
-            yield f"its {key} is {there.get(key)!r}, not {value!r}"
+    for key in {**wanted, **there}:
+        is_, should = there.get(key), wanted.get(key)
+        if isinstance(is_, Mapping) and isinstance(should, Mapping):
+            yield from _differences(is_, should)
+        elif is_ != should:
+            yield f"its {key} is {is_!r}, not {should!r}"
 
 
 def _packed(tensors: Mapping[str, Tensor]) -> bytes:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audit.errors import DataError
+
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -31,8 +33,8 @@ class Images:
 
     @property
     def classes(self) -> int:
-        """How many classes the training labels name."""
-        return int(self.train_labels.max()) + 1
+        """How many classes the labels name."""
+        return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
     @property
     def inputs(self) -> int:
@@ -49,13 +51,18 @@ class Images:
 
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """Mean and deviation of the training pixels on [0, 1], to four digits: MNIST's .1307, .3081."""
+        """Mean and deviation of the training pixels on [0, 1], to four digits: MNIST's .1307, .3081.
+
+        Raises DataError where all are alike.
+        """
         parts = range(0, len(self.train_pixels), CHUNK)
         counts = sum(
             np.bincount(self.train_pixels[start : start + CHUNK].ravel(), minlength=256) for start in parts
         )
         bright = np.arange(256) / 255
         mean = float(np.average(bright, weights=counts))
+        if np.count_nonzero(counts) == 1:
+            raise DataError(f"all pixels of {self.name} are alike", "look at its files")
         return round(mean, 4), round(float(np.average((bright - mean) ** 2, weights=counts)) ** 0.5, 4)
 
     def train(self, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -204,7 +204,6 @@ class Batch:
             summed = factorise_all(of(total))
             values |= geometry(summed, "Gcum") | leaders_alignment(weights, summed, "ema_1")
             values |= transfer(values)
-        if self.epoch == self._settings.epochs:
             for beta, average in self._average.items():
                 values |= leaders_alignment(weights, factorise_all(of(average)), f"ema_{beta}")
         return values

@@ -82,6 +82,11 @@ def train(training: Training, progress: Progress, *, fresh: bool = False) -> Non
     folders = {run: training.folder(run) for run in training.runs}
     for folder in folders.values():
         folder.check(fresh=fresh)
+        if not fresh and (trained := len(folder.history()) - 1) > (wanted := training.settings.epochs):
+            raise OutputError(
+                f"{folder.path} has been trained for {trained} epochs already, not {wanted}",
+                "name another place with --out, or ask for as many",
+            )
     with ExitStack() as stack:
         for run in training.runs:
             stack.enter_context(folders[run].locked())
@@ -91,7 +96,7 @@ def train(training: Training, progress: Progress, *, fresh: bool = False) -> Non
         batches = list(_batches(training, [run for run in training.runs if run not in twins]))
         _side_by_side(training, batches, progress)
         for run, original in twins.items():
-            if len(folders[run].history()) <= len(folders[original].history()) - 1:
+            if folders[run].history() != folders[original].history() or not folders[run].is_settled():
                 folders[run].adopt(folders[original])
 
 
@@ -140,18 +145,17 @@ def _works(training: Training, runs: Sequence[Run]) -> Iterator[Work]:
     reached: dict[Run, set[int]] = {}
     for run in runs:
         folder = training.folder(run)
-        history = folder.history()
-        if len(history) > wanted + 1:
-            raise OutputError(
-                f"{folder.path} has been trained for {len(history) - 1} epochs already, not {wanted}",
-                "name another place with --out, or ask for as many",
-            )
         epochs = folder.epochs()
-        if wanted not in epochs and diverged(history[: max(epochs, default=0) + 1]) is None:
+        last = max(epochs, default=0)
+        ended = last == wanted or diverged(folder.history()[: last + 1]) is not None
+        if not (ended and folder.is_settled()):
             reached[run] = epochs | {0}
-    common = set.intersection(*reached.values()) if reached else set()
-    if max(common, default=0) > 0:
-        yield Work(tuple(reached), max(common))
+    if not reached:
+        return
+    common = max(set.intersection(*reached.values()))
+    # stopped while the first epoch was being written, they start together once more
+    if common or max(map(max, reached.values())) <= 1:
+        yield Work(tuple(reached), common)
         return
     for epoch, group in groupby(
         sorted(reached, key=lambda run: max(reached[run])), lambda run: max(reached[run])
@@ -160,8 +164,9 @@ def _works(training: Training, runs: Sequence[Run]) -> Iterator[Work]:
 
 
 def diverged(history: Sequence[Values]) -> int | None:
-    """The epoch in which a run's loss was no longer finite; None where it always was."""
-    return next((epoch for epoch, one in enumerate(history) if epoch and one.get("loss") is None), None)
+    """The epoch after which a run's loss was no longer finite; None where it always was."""
+    losses = ([one.get(name) for name in ("loss", "test_loss")] for one in history)
+    return next((epoch for epoch, found in enumerate(losses) if epoch and None in found), None)
 
 
 def _side_by_side(training: Training, works: Sequence[Work], progress: Progress) -> None:
@@ -171,7 +176,10 @@ def _side_by_side(training: Training, works: Sequence[Work], progress: Progress)
     cores busy to the end.
     """
     threads = torch.get_num_threads()
-    workers = min(len(works), threads if training.device.type == "cpu" else 1)
+    cores = threads if training.device.type == "cpu" else 1
+    workers = min(len(works), cores)
+    # by all runs, not those left: how many threads a run has must not follow from what is done already
+    each = max(1, threads // min(len(training.runs), cores))
     stop = Event()
     pending = deque(_epochs(training, work, progress, stop) for work in works)
     turns: SimpleQueue[Iterator[None]] = SimpleQueue()
@@ -181,7 +189,7 @@ def _side_by_side(training: Training, works: Sequence[Work], progress: Progress)
 
     def carry_out() -> None:
         try:
-            with _threads(max(1, threads // workers)):
+            with _threads(each):
                 while not stop.is_set():
                     batch = turns.get_nowait()
                     if next(batch, OVER) is not OVER:
@@ -214,7 +222,7 @@ def _epochs(training: Training, work: Work, progress: Progress, stop: Event) -> 
     for run in work.runs:
         progress.begin(run, work.epoch, batch.steps)
     if work.epoch:
-        batch.restore([folder.state(work.epoch) for folder in folders], work.epoch)
+        _restore(batch, folders, work.epoch)
         histories = [folder.history()[: work.epoch + 1] for folder in folders]
     else:
         histories = [[values] for values in batch.first_backward()]
@@ -224,19 +232,34 @@ def _epochs(training: Training, work: Work, progress: Progress, stop: Event) -> 
             progress.step(run)
         return not stop.is_set()
 
+    def write() -> None:
+        for folder, history, state, parameters in zip(
+            folders, histories, batch.states(), batch.networks(), strict=True
+        ):
+            folder.write(batch.epoch, history, state, parameters)
+        for folder in folders:
+            folder.forget_before(batch.epoch)
+
+    if batch.epoch:
+        write()  # a process that died may not have come to the end of it
     while batch.epoch < training.settings.epochs and not all(map(diverged, histories)):
         found = batch.train_epoch(on_step)
         if found is None:
             return
-        for run, folder, history, values, state, parameters in zip(
-            work.runs, folders, histories, found, batch.states(), batch.networks(), strict=True
-        ):
+        for history, values in zip(histories, found, strict=True):
             history.append(values)
-            folder.write(batch.epoch, history, state, parameters)
+        write()
+        for run, values in zip(work.runs, found, strict=True):
             progress.measured(run, values)
-        for folder in folders:
-            folder.forget_before(batch.epoch)
         yield
+
+
+def _restore(batch: Batch, folders: Sequence[RunFolder], epoch: int) -> None:
+    try:
+        batch.restore([folder.state(epoch) for folder in folders], epoch)
+    except (KeyError, RuntimeError) as error:
+        named = ", ".join(str(folder.path) for folder in folders)
+        raise OutputError(f"the state in {named} is of something else: {error}", "add --fresh") from error
 
 
 @contextmanager

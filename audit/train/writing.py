@@ -79,7 +79,12 @@ def _histories(training: Training) -> tuple[dict[Ablation, tuple[RunHistory, ...
         history = history_in(folder)
         run = _run_of(config)
         finished = len(history) == training.settings.epochs + 1 or diverged(history) is not None
-        if run and finished and config == config_of(run, training.data, training.settings):
+        if (
+            run
+            and finished
+            and folder.name == run.name
+            and config == config_of(run, training.data, training.settings)
+        ):
             found[run.ablation].append(RunHistory(run.seed, tuple(history), diverged(history)))
         else:
             left_out += 1

@@ -39,7 +39,9 @@ def _parts(experiment: Experiment) -> Iterator[RenderableType]:
     yield Text()
     yield Padding(_table(experiment, {(one.ablation, one.metric): one for one in once(comparisons)}), (0, 1))
     yield Text()
-    beside = "; published values in dim beside ours, ✗ where they differ" if comparisons else ""
+    beside = "; behind ours the published value" if comparisons else ""
+    if any(one.verdict is Verdict.DIFFERS for one in comparisons):
+        beside += ", ✗ where they differ"
     yield Padding(
         Text(f"Random directions give {decimal(experiment.null)}{beside}. Δ = Gcum v1 − W v1.", style="dim"),
         (0, 1, 1, 1),
