@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,9 @@ from audit.train.images import Images
 
 NAMES = tuple(one.name for one in DATASETS)
 WITH_FILES = tuple(one.name for one in DATASETS if one.hub)
+
+compressed = partial(gzip.compress, mtime=0)
+"""The same bytes whenever it is called, as the names of tests must be."""
 
 
 # What is known
@@ -165,20 +169,20 @@ WHOLE = idx(GREY, 5, 28, 28)
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        (IMAGES, gzip.compress(WHOLE)[:-400], "cannot be read"),
-        (IMAGES, gzip.compress(WHOLE)[:-8] + b"\0" * 8, "cannot be read"),
+        (IMAGES, compressed(WHOLE)[:-400], "cannot be read"),
+        (IMAGES, compressed(WHOLE)[:-8] + b"\0" * 8, "cannot be read"),
         (IMAGES, WHOLE, "cannot be read"),
-        (IMAGES, gzip.compress(WHOLE[:-1]), "truncated"),
-        (IMAGES, gzip.compress(WHOLE + b"\0"), "goes on after"),
-        (IMAGES, gzip.compress(WHOLE[:9]), "no idx file"),
+        (IMAGES, compressed(WHOLE[:-1]), "truncated"),
+        (IMAGES, compressed(WHOLE + b"\0"), "goes on after"),
+        (IMAGES, compressed(WHOLE[:9]), "no idx file"),
         (IMAGES, b"", "no idx file"),
-        (IMAGES, gzip.compress(idx(GREY, 5, 784)), "no idx file of bytes with 3 axes"),
-        (IMAGES, gzip.compress(WHOLE.replace(b"\x08", b"\x0d", 1)), "no idx file of bytes"),
-        (IMAGES, gzip.compress(idx(GREY, 5, 14, 56)), "holds images of 14 x 56, not of 28 x 28"),
-        (IMAGES, gzip.compress(idx(GREY, 2**32 - 1, 28, 28)), "truncated"),
-        (IMAGES, gzip.compress(idx([], 0, 28, 28)), "holds no images"),
-        (COUNTS, gzip.compress(idx(LABELS[:4], 4)), f"4 labels for the 5 images of {IMAGES}"),
-        (COUNTS, gzip.compress(idx([3, 0, 10, 1, 9], 5)), "label 10 for image 2"),
+        (IMAGES, compressed(idx(GREY, 5, 784)), "no idx file of bytes with 3 axes"),
+        (IMAGES, compressed(WHOLE.replace(b"\x08", b"\x0d", 1)), "no idx file of bytes"),
+        (IMAGES, compressed(idx(GREY, 5, 14, 56)), "holds images of 14 x 56, not of 28 x 28"),
+        (IMAGES, compressed(idx(GREY, 2**32 - 1, 28, 28)), "truncated"),
+        (IMAGES, compressed(idx([], 0, 28, 28)), "holds no images"),
+        (COUNTS, compressed(idx(LABELS[:4], 4)), f"4 labels for the 5 images of {IMAGES}"),
+        (COUNTS, compressed(idx([3, 0, 10, 1, 9], 5)), "label 10 for image 2"),
         (COUNTS, b"<html>sign in</html>", "cannot be read"),
     ],
 )  # fmt: skip
@@ -193,9 +197,7 @@ def test_a_broken_idx_file_is_named(tmp_path, file, content, words):
 
 def test_letters_beyond_z_are_refused(tmp_path):
     folder = write_idx(tmp_path, ("emnist-letters-train", "emnist-letters-test"), first=1)
-    (folder / "emnist-letters-train-labels-idx1-ubyte.gz").write_bytes(
-        gzip.compress(idx([27, 1, 2, 3, 4], 5))
-    )
+    (folder / "emnist-letters-train-labels-idx1-ubyte.gz").write_bytes(compressed(idx([27, 1, 2, 3, 4], 5)))
     with pytest.raises(DataError, match="label 27 for image 0: emnist-letters's go from 1 to 26"):
         load("emnist-letters", folder)
 
@@ -214,7 +216,7 @@ def test_what_a_header_claims_is_never_reserved(tmp_path):
     claims = idx([7] * 100, 2**32 - 1, 28, 28)
     plain, packed = tmp_path / "a", tmp_path / "b.gz"
     plain.write_bytes(claims)
-    packed.write_bytes(gzip.compress(claims))
+    packed.write_bytes(compressed(claims))
     for path in (plain, packed):
         assert peak_of(lambda path=path: read_idx(path, (28, 28))) < 2_000_000
     folder = write_archive(tmp_path / "m", x_train=npy("|u1", "(4000000000, 28, 28)", b"7" * 100))
@@ -224,7 +226,7 @@ def test_what_a_header_claims_is_never_reserved(tmp_path):
 # what deflate can make of so many bytes at most is read, and no more
 def test_a_gzip_bomb_is_not_unpacked_to_its_end(tmp_path):
     path = tmp_path / "bomb.gz"
-    path.write_bytes(gzip.compress(idx([], 100, 28, 28) + bytes(100_000_000)))
+    path.write_bytes(compressed(idx([], 100, 28, 28) + bytes(100_000_000)))
     assert peak_of(lambda: read_idx(path, (28, 28))) < 5_000_000
 
 
@@ -487,7 +489,7 @@ def test_no_idx_file_raises_anything_else(content):
     attempt(lambda path: read_idx(path, (2, 2)), content, "a")
 
 
-@given(st.binary(max_size=200).map(gzip.compress) | mutated(gzip.compress(SMALL, mtime=0)))
+@given(st.binary(max_size=200).map(compressed) | mutated(compressed(SMALL)))
 def test_no_gzipped_idx_file_raises_anything_else(content):
     attempt(lambda path: read_idx(path, (2, 2)), content, "a.gz")
 
