@@ -8,6 +8,9 @@ from importlib import resources
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+TOY_MODEL_TYPE = "residual-mlp"
+"""What config.json calls the toy MLPs that the experiments leave, and the family that reads them."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PublishedCell:

@@ -18,6 +18,7 @@ from audit.train.images import Images
 from audit.train.loop import Batch, Run
 from audit.train.measure import Values
 from audit.train.settings import Settings
+from registry.experiments import TOY_MODEL_TYPE
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ def config_of(run: Run, data: Images, settings: Settings) -> dict[str, Any]:
     told = asdict(run.ablation)
     del told["isolates"]
     return {
-        "model_type": "residual-mlp",
+        "model_type": TOY_MODEL_TYPE,
         "num_hidden_layers": settings.depth,
         "hidden_size": settings.width,
         "input_size": data.inputs,

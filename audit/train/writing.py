@@ -74,7 +74,7 @@ def _histories(training: Training) -> tuple[dict[Ablation, tuple[RunHistory, ...
     left_out = 0
     for folder in sorted(training.out.iterdir()):
         config = config_in(folder)
-        if config is None or config.get("model_type") != "residual-mlp":
+        if config is None or config.get("model_type") != published.TOY_MODEL_TYPE:
             continue
         history = history_in(folder)
         run = _run_of(config)
