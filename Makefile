@@ -4,7 +4,7 @@
 #             WEIGHTWATCHER=path/to/python measures WeightWatcher too, out of an environment that has it
 # make pictures  the README's figures, drawn anew
 # make tables  docs/model-types.md, written anew
-# make reproduction MNIST=folder  every ablation on MNIST: two and a half hours on 2 cores (docs/reproduction.md)
+# make reproduction MNIST=folder  every ablation on MNIST: three hours on 2 cores (docs/reproduction.md)
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 WATCHED := $(if $(WEIGHTWATCHER),--weightwatcher $(WEIGHTWATCHER))

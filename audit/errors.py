@@ -3,7 +3,7 @@
     AuditError
     ├── UsageError             2    the request itself cannot be met
     │   ├── PathNotFoundError         no file or folder where one was named
-    │   ├── SelectionError            --layers, --only or --device ask for what is not there
+    │   ├── SelectionError            an option asks for what is not there, or a name nobody knows
     │   └── OutputError               the report cannot be written where it should go
     ├── UnsupportedError       3    understood, but not something this tool reads
     │   ├── UnknownFamilyError        no family matches the checkpoint
@@ -59,7 +59,7 @@ class PathNotFoundError(UsageError):
 
 
 class SelectionError(UsageError):
-    """--layers, --only or --device ask for something that is not there."""
+    """--layers, --only or --device ask for what is not there, or an ablation or data set is unknown."""
 
 
 class OutputError(UsageError):

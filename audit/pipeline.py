@@ -20,6 +20,7 @@ from audit.measure import Measured, Measurer
 from audit.memory import Use
 from audit.plan import AuditPlan, Place, Task, Visit, planned_reads, workers_for
 from audit.projections import LayerMaps, compute_dtype, in_arithmetic, part_of, slots_of
+from audit.threads import threads
 from registry import Projection, Read, Slot
 
 
@@ -63,14 +64,14 @@ class Pipeline:
     def _side_by_side(
         self, reader: TensorReader, tasks: Sequence[Task], known: Mapping[Place, Measured], workers: int
     ) -> Iterator[Measured]:
-        threads = max(1, torch.get_num_threads() // workers)
+        share = max(1, torch.get_num_threads() // workers)
         waiting: SimpleQueue[Task] = SimpleQueue()
         results: SimpleQueue[Measured | BaseException | None] = SimpleQueue()
         stop = Event()
 
         def work() -> None:
             try:
-                with self._settings(threads):
+                with self._settings(share):
                     while not stop.is_set():
                         for measured in self._carry_out(reader, waiting.get_nowait(), known):
                             results.put(measured)
@@ -132,17 +133,12 @@ class Pipeline:
         return Use(peak, planned, self.workers, self.plan.options.ceiling)
 
     @contextmanager
-    def _settings(self, threads: int) -> Iterator[None]:
+    def _settings(self, count: int) -> Iterator[None]:
         """What holds for a thread that measures: no gradients, its share of cores, a stream of its own."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
         cuda = self.device.type == "cuda"
         stream = torch.cuda.stream(torch.cuda.Stream(self.device)) if cuda else nullcontext()  # type: ignore[no-untyped-call]
-        try:
-            with torch.inference_mode(), stream:
-                yield
-        finally:
-            torch.set_num_threads(before)
+        with threads(count), torch.inference_mode(), stream:
+            yield
 
     def identical(self, first: Place, second: Place, experts: tuple[int, int] | None = None) -> bool:
         """Whether two places hold the same stored numbers, or two of their experts: read again, whole."""

@@ -12,6 +12,7 @@ from hypothesis import settings
 from typer.testing import CliRunner, Result
 
 from audit.cli import app
+from audit.train.writing import FILES
 
 COLOURS_AND_SIZES = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "COLUMNS", "LINES", "TERM")
 
@@ -48,7 +49,7 @@ def _figures_are_blank(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     if request.node.get_closest_marker("drawn") is None:
         monkeypatch.setattr("audit.output.draw", lambda report, illustration: b"")
         monkeypatch.setattr("audit.output.draw_models", lambda entries: b"")
-        monkeypatch.setattr("audit.train.writing.draw_continuity", lambda experiment: b"")
+        monkeypatch.setitem(FILES, "figures/continuity.png", lambda experiment: b"")
 
 
 @pytest.fixture

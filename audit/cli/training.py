@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,9 +83,6 @@ Fresh = Annotated[
         "--fresh", metavar="", help="Train again what is finished or begun.", rich_help_panel=o.OUTPUT
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print the results as JSON.", rich_help_panel=o.OUTPUT)
-]
 
 
 def train(
@@ -105,7 +101,7 @@ def train(
     device: o.Device = "auto",
     out: Out = None,
     fresh: Fresh = False,
-    json: Json = False,
+    json: o.AsJson = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = 0,
 ) -> None:
@@ -197,14 +193,12 @@ class Bars:
         self._epochs = epochs
         self._talk = talk
         self._tasks: dict[Run, TaskID] = {}
-        self._lock = Lock()
 
     def begin(self, run: "Run", epoch: int, steps: int) -> None:
         """Draw a bar for a run."""
-        with self._lock:
-            self._tasks[run] = self._bar.add_task(
-                f"{run.name:<18}", total=self._epochs * steps, completed=epoch * steps, told=""
-            )
+        self._tasks[run] = self._bar.add_task(
+            f"{run.name:<18}", total=self._epochs * steps, completed=epoch * steps, told=""
+        )
 
     def step(self, run: "Run") -> None:
         """One step further."""

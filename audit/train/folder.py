@@ -94,7 +94,8 @@ class RunFolder:
 
     def epochs(self) -> set[int]:
         """After which epochs there is a state to go on from."""
-        return {epoch for epoch in self._states() if epoch < len(self.history())}
+        measured = len(self.history())
+        return {epoch for epoch in self._states() if epoch < measured}
 
     def state(self, epoch: int) -> State:
         """The state after an epoch; raises OutputError where it is damaged."""

@@ -56,7 +56,6 @@ class Batch:
         ablation = runs[0].ablation
         moved = [{name: one.to(device) for name, one in start.items()} for start in self._start]
         self.mlp = StackedMLP(ablation, self._size, moved)
-        self._index = {name: i for i, name in enumerate(self.mlp.parameters)}
         self._optimiser = torch.optim.Adam(
             self.mlp.parameters.values(),
             lr=settings.lr,
@@ -80,7 +79,7 @@ class Batch:
         """Each run measured before any update: its weights, and the gradient of its first minibatch."""
         order = self._order(0)
         _, gradients = self._backward(order[:, : self._settings.batch_size])
-        found = [gradients[self._index[hidden(layer)]] for layer in range(self._size.depth)]
+        found = [gradients[hidden(layer)] for layer in range(self._size.depth)]
         return [self._measure(r, found, None) | {"epoch": 0} for r in range(len(self.runs))]
 
     def train_epoch(self, on_step: Callable[[], bool] = lambda: True) -> list[Values] | None:
@@ -155,22 +154,22 @@ class Batch:
             rows.append(torch.randperm(len(self._x), generator=generator))
         return torch.stack(rows).to(self._device)
 
-    def _backward(self, chosen: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Mean loss of each run over its minibatch [R], and the gradients of all parameters."""
+    def _backward(self, chosen: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of each run over its minibatch [R], and the gradient of each parameter."""
         runs, rows = chosen.shape
         logits = self.mlp.logits(self._x[chosen])
         losses = F.cross_entropy(logits.flatten(0, 1), self._y[chosen].flatten(), reduction="none")
         loss = losses.view(runs, rows).mean(dim=1)
         gradients = torch.autograd.grad(loss.sum(), tuple(self.mlp.parameters.values()))
-        return loss.detach(), gradients
+        return loss.detach(), dict(zip(self.mlp.parameters, gradients, strict=True))
 
     def _step(self, chosen: Tensor) -> Tensor:
         loss, gradients = self._backward(chosen)
-        for parameter, gradient in zip(self.mlp.parameters.values(), gradients, strict=True):
-            parameter.grad = gradient
+        for name, parameter in self.mlp.parameters.items():
+            parameter.grad = gradients[name]
         self._optimiser.step()
         for layer in range(self._size.depth):
-            gradient = self._gradient[layer] = gradients[self._index[hidden(layer)]]
+            gradient = self._gradient[layer] = gradients[hidden(layer)]
             self._sum[layer].add_(gradient)
             for beta, average in self._average.items():
                 average[layer].lerp_(gradient, 1 - beta)
@@ -192,7 +191,7 @@ class Batch:
 
     def _measure(self, r: int, gradient: Sequence[Tensor], total: Sequence[Tensor] | None) -> Values:
         def of(stacks: Sequence[Tensor]) -> list[Tensor]:
-            return [stack[r].detach().cpu().T for stack in stacks]
+            return [turned(stack[r].detach().cpu()) for stack in stacks]
 
         now = of(self.mlp.weights)
         weights = factorise_all(now)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from audit.errors import OutputError
+from audit.threads import threads
 from audit.train.folder import RunFolder
 from audit.train.images import Images
 from audit.train.loop import Batch, Run
@@ -176,11 +177,11 @@ def _side_by_side(training: Training, works: Sequence[Work], progress: Progress)
     They take turns, an epoch each, one more of them than there are workers: so that three batches keep two
     cores busy to the end.
     """
-    threads = torch.get_num_threads()
-    cores = threads if training.device.type == "cpu" else 1
+    available = torch.get_num_threads()
+    cores = available if training.device.type == "cpu" else 1
     workers = min(len(works), cores)
     # by all runs, not those left: how many threads a run has must not follow from what is done already
-    each = max(1, threads // min(len(training.runs), cores))
+    each = max(1, available // min(len(training.runs), cores))
     stop = Event()
     pending = deque(_epochs(training, work, progress, stop) for work in works)
     turns: SimpleQueue[Iterator[None]] = SimpleQueue()
@@ -190,7 +191,7 @@ def _side_by_side(training: Training, works: Sequence[Work], progress: Progress)
 
     def carry_out() -> None:
         try:
-            with _threads(each):
+            with threads(each):
                 while not stop.is_set():
                     batch = turns.get_nowait()
                     if next(batch, OVER) is not OVER:
@@ -261,13 +262,3 @@ def _restore(batch: Batch, folders: Sequence[RunFolder], epoch: int) -> None:
     except (KeyError, RuntimeError) as error:
         named = ", ".join(str(folder.path) for folder in folders)
         raise OutputError(f"the state in {named} is of something else: {error}", "add --fresh") from error
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

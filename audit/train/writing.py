@@ -27,8 +27,8 @@ from reports.training.model import AblationRuns, Experiment, PublishedCell, Publ
 PAPERS = "mnist"
 """The data set that the paper's tables of the toy MLP are about."""
 
-FILES: Mapping[str, Callable[[Experiment], bytes]] = {
-    "figures/continuity.png": lambda experiment: draw_continuity(experiment),  # found when it is called
+FILES: dict[str, Callable[[Experiment], bytes]] = {
+    "figures/continuity.png": draw_continuity,
     "histories.csv": lambda experiment: document.histories_csv(experiment).encode(),
     "results.csv": lambda experiment: document.results_csv(experiment).encode(),
     "results.json": lambda experiment: document.to_json(experiment).encode(),

@@ -1,36 +1,32 @@
 """A NumPy archive as Keras keeps its data sets: x_train, y_train, x_test, y_test. Never a pickle.
 
-The archive is read here and not by numpy.load, which reserves what a header claims before it looks for it.
+The arrays' headers are read by NumPy, their values are not: numpy.load reserves what a header claims before
+it looks for it.
 """
 
-import re
+import warnings
 import zipfile
 import zlib
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
 from audit.errors import DataError
 from audit.train.datasets.known import TEST, TRAIN, DataSet
 from audit.train.datasets.part import Part
-from audit.train.datasets.stream import Readable, take
+from audit.train.datasets.stream import take
 
-_MAGIC = b"\x93NUMPY"
-_MAX_HEADER = 10_000
 _MAX_RANK = 4
-_DESCR = re.compile(rb"'descr': *'([^']{1,20})'")
-_ORDER = re.compile(rb"'fortran_order': *(True|False)")
-_SHAPE = re.compile(rb"'shape': *\(((?:\d{1,10}L?[, ]*)*)\)")
-_INTEGERS = re.compile(r"[<>|=]?[iu][1248]")
 _UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
 )  # fmt: skip
-"""What zipfile raises for archives that are broken, encrypted or packed in a way it does not know."""
+"""What zipfile raises for archives that are broken, encrypted or packed in a way that it does not know."""
 
 
 def npz_parts(dataset: DataSet, folder: Path) -> tuple[Part, Part] | None:
@@ -67,13 +63,6 @@ def read_npz(path: Path, key: str) -> NDArray[Any]:
         raise DataError(f"{path} cannot be read", str(error)[:200] or type(error).__name__) from error
 
 
-@dataclass(frozen=True)
-class _Header:
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran: bool
-
-
 def _part(dataset: DataSet, path: Path, which: str) -> Part:
     images, labels = read_npz(path, f"x_{which}"), read_npz(path, f"y_{which}")
     if images.dtype != np.uint8 or images.shape[1:] not in (dataset.shape, (dataset.inputs,)):
@@ -87,34 +76,30 @@ def _part(dataset: DataSet, path: Path, which: str) -> Part:
     return Part(pixels, labels.reshape(-1).astype(np.int64), f"x_{which} in {path}", f"y_{which} in {path}")
 
 
-def _array(file: Readable, path: Path, key: str) -> NDArray[Any]:
-    header = _header(file, f"{key} in {path}")
-    size = prod(header.shape) * header.dtype.itemsize
+def _array(file: IO[bytes], path: Path, key: str) -> NDArray[Any]:
+    try:
+        shape, fortran, dtype = _header(file)
+    except (ValueError, SyntaxError, TokenError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise DataError(f"{key} in {path} has an unreadable header", reason) from error
+    if dtype.kind not in "iu":
+        raise DataError(f"{key} in {path} holds no integers but {dtype}", "pickled objects are never opened")
+    if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
+        raise DataError(f"{key} in {path} has an impossible shape")
+    size = prod(shape) * dtype.itemsize
     values = take(file, size)
     if len(values) < size or file.read(1):
         raise DataError(f"{key} in {path} does not hold the {size} bytes that its header promises")
-    flat = np.frombuffer(values, header.dtype)
-    return flat.reshape(header.shape[::-1]).T if header.fortran else flat.reshape(header.shape)
+    return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(file: Readable, where: str) -> _Header:
-    """The dtype and shape that an array's header states, of integers only."""
-    start = take(file, 10)
-    if start[:6] != _MAGIC or len(start) < 10:
-        raise DataError(f"{where} is no NumPy array")
-    # the header's length takes two bytes in format 1.0, four in those after
-    length = int.from_bytes(start[8:10] if start[6] == 1 else start[8:10] + take(file, 2), "little")
-    text = take(file, length) if length <= _MAX_HEADER else b""
-    said = [key.search(text) for key in (_DESCR, _ORDER, _SHAPE)]
-    if not all(said):
-        raise DataError(f"{where} has an unreadable header")
-    descr, order, axes = (found[1].decode("latin1") for found in said if found)
-    if not _INTEGERS.fullmatch(descr):
-        raise DataError(f"{where} holds no integers but {descr}", "pickled objects are never opened")
-    shape = tuple(int(axis) for axis in re.findall(r"\d+", axes))
-    if len(shape) > _MAX_RANK:
-        raise DataError(f"{where} has an impossible shape")
-    return _Header(np.dtype(descr), shape, order == "True")
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape that an array's header states, whether its first axis is the innermost, and its dtype."""
+    read = read_array_header_1_0 if read_magic(file) == (1, 0) else read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+        shape, fortran, dtype = read(file)
+    return shape, fortran, dtype
 
 
 def _keys(archive: ZipFile) -> str:

@@ -1,0 +1,101 @@
+"""docs/reproduction says what its data say: every number follows from the histories, none is typed in."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from audit.continuity import null_mean
+from audit.train.ablations import ABLATIONS
+from audit.train.settings import Settings
+from audit.train.writing import _tables, _told
+from reports.training.comparison import Group, compare, scores
+from reports.training.document import results, results_csv, to_json
+from reports.training.markdown import to_markdown
+from reports.training.model import AblationRuns, Experiment, RunHistory
+
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER = DOCS / "reproduction"
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    """The experiment, put together again from histories.csv."""
+    runs: dict[tuple[str, int], dict[int, dict[str, float | None]]] = defaultdict(lambda: defaultdict(dict))
+    with (FOLDER / "histories.csv").open(newline="") as opened:
+        for row in csv.DictReader(opened):
+            value = float(row["value"]) if row["value"] else None
+            runs[row["ablation"], int(row["seed"])][int(row["epoch"])][row["metric"]] = value
+    ablations = tuple(
+        AblationRuns(
+            one.name,
+            one.isolates,
+            tuple(
+                RunHistory(seed, tuple(epochs[epoch] for epoch in range(len(epochs))))
+                for (name, seed), epochs in runs.items()
+                if name == one.name
+            ),
+        )
+        for one in ABLATIONS
+    )
+    settings = Settings()
+    return Experiment("mnist", _told(settings), None, null_mean(settings.width), ablations, tuple(_tables()))
+
+
+def test_every_row_has_three_seeds_of_twenty_epochs(experiment: Experiment) -> None:
+    for ablation in experiment.ablations:
+        assert [run.seed for run in ablation.runs] == [0, 1, 2]
+        assert {len(run.epochs) for run in ablation.runs} == {21}
+
+
+def test_results_and_report_follow_from_the_histories(experiment: Experiment) -> None:
+    assert (FOLDER / "results.json").read_text() == to_json(experiment)
+    assert (FOLDER / "results.csv").read_text() == results_csv(experiment)
+    report = (FOLDER / "report.md").read_text()
+    assert report.startswith(to_markdown(experiment).rstrip())
+
+
+def test_the_page_tells_the_scores(experiment: Experiment) -> None:
+    page = " ".join((DOCS / "reproduction.md").read_text().split())
+    found = scores(compare(experiment))
+    scored, minibatch = found[Group.SCORED], found[Group.MINIBATCH]
+    assert f"{scored.agree} of {scored.of} scored cells ({100 * scored.agree / scored.of:.1f} %)" in page
+    assert f"{minibatch.of - minibatch.agree} of {minibatch.of} cells differ" in page
+
+
+def test_numbers_on_the_page_are_measured_or_published(experiment: Experiment) -> None:
+    """Each `.ddd` is a mean or a seed's value after the last epoch, a published one, or of those tried."""
+    known = {number(value) for value in (*measured(experiment), *published(experiment), *tried(experiment))}
+    told = set(re.findall(r"(?<![\d.])\.\d{3}(?!\d)", (DOCS / "reproduction.md").read_text()))
+    assert len(told) > 40
+    assert told - known == set()
+
+
+def number(value: float) -> str:
+    return f"{abs(value):.3f}".removeprefix("0")
+
+
+def measured(experiment: Experiment) -> Iterator[float]:
+    for metrics in results(experiment).values():
+        for found in metrics.values():
+            yield from (value for value in (found["mean"], *found["seeds"]) if value is not None)
+
+
+def published(experiment: Experiment) -> Iterator[float]:
+    for table in experiment.tables:
+        for row in table.rows.values():
+            yield from (cell.mean for cell in row.values())
+
+
+def tried(experiment: Experiment) -> Iterator[float]:
+    """Means over seeds: of every epoch, of the last five, and of the best."""
+    for ablation in experiment.ablations:
+        for metric in ("acc", "G_v1", "Gcum_v1", "W_v1", "W_u1", "W_wa_v"):
+            seeds = [[one[metric] for one in run.epochs[1:]] for run in ablation.runs]
+            yield from map(fmean, zip(*seeds, strict=True))
+            yield fmean(fmean(values[-5:]) for values in seeds)
+            yield fmean(map(max, seeds))
