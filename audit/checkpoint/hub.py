@@ -59,20 +59,20 @@ def open_hub(repo: str, revision: str | None, *, headers_only: bool = False) -> 
         if cached is None:
             raise
         return cached
-    with _translated(repo, revision):
+    with translated(repo, revision):
         listed = {sibling.rfilename: sibling for sibling in info.siblings or ()}
         described = _fetch_descriptions(repo, revision, info.sha, listed)
         names = files.weight_files(listed, lambda: described[files.INDEX].read_bytes(), repo)
         if headers_only:
             shards = [_shard(repo, info.sha, listed[name]) for name in names]
             return _remote(repo, info.sha, described, shards)
-        folders = [_fetch(repo, name, info.sha).parents[name.count("/")] for name in names]
+        folders = [fetch(repo, name, info.sha).parents[name.count("/")] for name in names]
     return assemble(repo, "hub", info.sha, folders[0], names, etag=_etag)
 
 
 def _ask(repo: str, revision: str | None) -> ModelInfo:
     """What the Hub says about the repo: the commit behind the revision, and its files with their sizes."""
-    with _translated(repo, revision):
+    with translated(repo, revision):
         return huggingface_hub.HfApi(library_name=_US).model_info(
             repo, revision=revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
         )
@@ -91,11 +91,12 @@ def _fetch_descriptions(
         if (listed[name].size or 0) > files.MAX_JSON_BYTES:
             raise CorruptError(f"{name} in {repo} is too large to be what its name says")
     for name in wanted[:1]:
-        _fetch(repo, name, revision)
-    return {name: _fetch(repo, name, commit) for name in wanted}
+        fetch(repo, name, revision)
+    return {name: fetch(repo, name, commit) for name in wanted}
 
 
-def _fetch(repo: str, name: str, revision: str | None) -> Path:
+def fetch(repo: str, name: str, revision: str | None) -> Path:
+    """A file of a repo, from the cache where it is there; within `translated`, for what may go wrong."""
     try:
         return Path(huggingface_hub.hf_hub_download(repo, name, revision=revision, library_name=_US))
     except RuntimeError as error:  # how hf_xet reports a transfer that failed
@@ -107,7 +108,7 @@ def _fetch(repo: str, name: str, revision: str | None) -> Path:
 def _open_cached(repo: str, revision: str | None) -> Checkpoint:
     """The checkpoint as the cache has it, without a word to the network."""
     wanted = (files.CONFIG, files.INDEX, files.WHOLE)
-    with _translated(repo, revision):
+    with translated(repo, revision):
         paths = [huggingface_hub.try_to_load_from_cache(repo, name, revision=revision) for name in wanted]
     found = [Path(path) for path in paths if isinstance(path, str)]
     if not found:
@@ -198,7 +199,7 @@ def _at(repo: str, revision: str | None) -> str:
 
 
 @contextmanager
-def _translated(repo: str, revision: str | None) -> Iterator[None]:
+def translated(repo: str, revision: str | None) -> Iterator[None]:
     """Turn huggingface_hub's errors into ours, and hush its warnings: both can hold signed URLs."""
     verbosity = get_verbosity()
     if verbosity == logging.WARNING:

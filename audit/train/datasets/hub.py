@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import huggingface_hub
@@ -38,33 +39,51 @@ _OF_THE_DISK = {
 """Errors that come of the cache's disk, not of the network."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """What is asked of the Hub: the splits of a repo's configuration; its page, and what to do without it."""
+
+    name: str
+    repo: str
+    config: str
+    splits: tuple[str, ...]
+    page: str
+    advice: str
+
+
 def hub_parts(dataset: DataSet, hub: HubRepo) -> tuple[Part, Part]:
     """The training and the test part, downloaded, or from the cache.
 
     Raises UsageError where `datasets` is not installed, the AccessErrors, OutputError where the cache cannot
     be written, and DataError for what came and is not what it should be.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise UsageError(
-            f"{dataset.name} comes from the Hub through the library `datasets`, which is not installed",
-            f"pip install 'gcont-audit[train]', or {dataset.advice}",
-        ) from error
-    with _hushed(datasets):
+    source = Source(dataset.name, hub.repo, hub.config, (TRAIN, TEST), hub.page, dataset.advice)
+    with hushed(library(source)):
         # rows are taken one by one, so that what goes wrong with one of them is no error of the Hub's
         train, test = (
-            gathered(_rows(dataset, hub, which), dataset, f"{which} of {hub.repo}") for which in (TRAIN, TEST)
+            gathered(_rows(source, hub, which), dataset, f"{which} of {hub.repo}") for which in source.splits
         )
     return train, test
 
 
-def _rows(dataset: DataSet, hub: HubRepo, which: str) -> Iterator[Row]:
+def library(source: Source) -> Any:
+    """The library `datasets`; raises UsageError where it is not installed."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError(
+            f"{source.name} comes from the Hub through the library `datasets`, which is not installed",
+            f"pip install 'gcont-audit[train]', or {source.advice}",
+        ) from error
+    return datasets
+
+
+def _rows(source: Source, hub: HubRepo, which: str) -> Iterator[Row]:
     """Each image of a split, still encoded, and its label."""
     from datasets import Image, load_dataset
 
     columns = [hub.image, hub.label]
-    with _translated(dataset, hub):
+    with translated(source):
         split = load_dataset(hub.repo, hub.config, split=which)
         for column in columns:
             if column not in split.column_names:
@@ -78,7 +97,7 @@ def _rows(dataset: DataSet, hub: HubRepo, which: str) -> Iterator[Row]:
 
 
 @contextmanager
-def _hushed(datasets: Any) -> Iterator[None]:
+def hushed(datasets: Any) -> Iterator[None]:
     """No words of the libraries, which can hold signed URLs, and progress bars on a terminal only.
 
     Whoever has set their verbosity hears them all the same.
@@ -102,7 +121,7 @@ def _hushed(datasets: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _translated(dataset: DataSet, hub: HubRepo) -> Iterator[None]:
+def translated(source: Source) -> Iterator[None]:
     """Turn the libraries' errors into ours."""
     from datasets.exceptions import DatasetsError
     from pyarrow import ArrowException
@@ -119,31 +138,32 @@ def _translated(dataset: DataSet, hub: HubRepo) -> Iterator[None]:
         TypeError,
         RuntimeError,  # how hf_xet reports a transfer that failed
     ) as error:
-        raise _our_error(error, dataset, hub) from error
+        raise _our_error(error, source) from error
 
 
-def _our_error(error: BaseException, dataset: DataSet, hub: HubRepo) -> AuditError:
+def _our_error(error: BaseException, source: Source) -> AuditError:
     """What an error of the libraries means to the user, with no token and no signed URL in it."""
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
     from pyarrow import ArrowException
 
     match error:
         case DatasetGenerationError(__cause__=(OSError() | hub_errors.HTTPError()) as cause):  # type: ignore[attr-defined]  # as above
-            return _our_error(cause, dataset, hub)
+            return _our_error(cause, source)
         case DatasetNotFoundError() if "gated" in str(error):
             return GatedRepoError(
-                f"{hub.repo} is gated", f"accept its terms at {hub.page} and log in, or {dataset.advice}"
+                f"{source.repo} is gated", f"accept its terms at {source.page} and log in, or {source.advice}"
             )
         case DatasetNotFoundError():
-            return RepoNotFoundError(f"the Hub has no data set {hub.repo}", dataset.advice)
+            return RepoNotFoundError(f"the Hub has no data set {source.repo}", source.advice)
         case ConnectionError() if constants.HF_HUB_OFFLINE:
             return OfflineError(
-                f"{hub.repo} is not in the cache, and HF_HUB_OFFLINE is set", f"unset it, or {dataset.advice}"
+                f"{source.repo} is not in the cache, and HF_HUB_OFFLINE is set",
+                f"unset it, or {source.advice}",
             )
         case ArrowException() | DatasetGenerationError():
             return DataError(
-                f"what the Hub has sent of {hub.repo} cannot be read",
-                f"delete it from the cache {constants.HF_HUB_CACHE}, or {dataset.advice}",
+                f"what the Hub has sent of {source.repo} cannot be read",
+                f"delete it from the cache {constants.HF_HUB_CACHE}, or {source.advice}",
             )
         case OSError(errno=int() as number) if number in _OF_THE_DISK:
             return OutputError(
@@ -152,10 +172,11 @@ def _our_error(error: BaseException, dataset: DataSet, hub: HubRepo) -> AuditErr
             )
         case DatasetsError() | ValueError() | KeyError() | TypeError():
             return RepoNotFoundError(
-                f"{hub.repo} on the Hub has no {hub.config} with {TRAIN} and {TEST}", dataset.advice
+                f"{source.repo} on the Hub has no {source.config} with {' and '.join(source.splits)}",
+                source.advice,
             )
         case _:
             return NetworkError(
-                f"{hub.repo} could not be fetched from the Hub",
-                f"check the network (and HF_ENDPOINT and HF_TOKEN, if set), or {dataset.advice}",
+                f"{source.repo} could not be fetched from the Hub",
+                f"check the network (and HF_ENDPOINT and HF_TOKEN, if set), or {source.advice}",
             )

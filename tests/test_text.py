@@ -1,0 +1,467 @@
+"""Texts as token ids: from Python's library, from files, by bytes and by BPE, and kept in a cache."""
+
+import gzip
+import json
+import lzma
+import os
+import sys
+import sysconfig
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from audit.errors import AuditError, DataError, OutputError, PathNotFoundError, SelectionError, UsageError
+from audit.train.text import DATASETS, Tokens, cache, load
+from audit.train.text.bpe import folder_bpe
+from audit.train.text.cache import ids_of
+from audit.train.text.encoders import Bytes
+from audit.train.text.pieces import lines_of
+
+END = 256
+
+
+def written(folder: Path, **files: str | bytes) -> Path:
+    """A folder with files; `train_txt` becomes train.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        encoded = content.encode() if isinstance(content, str) else content
+        (folder / name.replace("_", ".")).write_bytes(encoded)
+    return folder
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Where the ids are kept."""
+    return tmp_path / "out" / ".tokens"
+
+
+def told(part: np.ndarray) -> list[bytes]:
+    """Bytes as text again, one for each document."""
+    ids = part.tolist()
+    assert ids[-1] == END
+    documents, last = [], 0
+    for place, one in enumerate(ids):
+        if one == END:
+            documents.append(bytes(ids[last:place]))
+            last = place + 1
+    return documents
+
+
+def refused(kind: type[AuditError], folder: Path, kept: Path, tokenizer: str = "bytes") -> AuditError:
+    with pytest.raises(kind) as caught:
+        load("", folder, tokenizer, kept)
+    assert type(caught.value) is kind
+    assert caught.value.hint
+    return caught.value
+
+
+# Python's library
+
+
+def test_the_docstrings_of_a_library_are_read_and_nothing_else_of_it(tmp_path, kept, monkeypatch):
+    root = tmp_path / "lib"
+    for place in range(19):
+        written(root, **{f"m{place:02}_py": f'"""Module {place}."""\nx = 1\n'})
+    written(root / "pack", __init___py="", a_py="", bad_py='"""No Python."""\n(')
+    (root / "pack" / "b.py").write_text(
+        '"""Of b.\n\n    Indented."""\n"""Not one."""\nif True:\n    class C:\n        """Of C."""\n'
+        '        def f(self):\n            """Of f: \\udc80."""\n            lambda: """Not one"""\n'
+        'async def g():\n    """Of g."""\n'
+    )
+    for other in ("test", "pack/tests", "site-packages", "idlelib", "config-3.11", "tkinter"):
+        written(root / other, x_py='"""Left out."""\n')
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(root))
+    tokens = load("stdlib", None, "bytes", kept)
+    assert told(tokens.train) == [f"Module {place}.\n".encode() for place in range(19)]
+    assert told(tokens.valid) == [b"Of b.\n\nIndented.\n\nOf C.\n\nOf f: ?.\n\nOf g.\n"]
+    assert (tokens.dataset, tokens.tokenizer, tokens.vocabulary) == ("stdlib", "bytes", 257)
+
+
+def test_this_pythons_library_is_a_megabyte_of_text(kept):
+    tokens = load("stdlib", None, "bytes", kept)
+    assert 500_000 < len(tokens.train) < 4_000_000
+    assert len(tokens.valid) > 10_000
+    assert any(document.startswith(b"JSON (JavaScript Object Notation)") for document in told(tokens.train))
+
+
+def test_a_python_without_sources_says_so(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "python311.zip"))
+    with pytest.raises(DataError, match=r"python311\.zip holds no source files of Python's standard library"):
+        load("stdlib", None, "bytes", kept)
+
+
+# Files
+
+
+def test_lines_of_files_become_bytes_and_markers_the_end_of_a_document(tmp_path, kept):
+    folder = written(
+        tmp_path / "prose",
+        **{
+            "train-1_txt": "é\n<|endoftext|>\nnot <|endoftext|>\n<|endoftext|>\n",
+            "train-0_txt": "first\nlast without newline",
+            "validation_txt": "v\n<|endoftext|>\r\nw\n",
+            "test_txt": "no",
+            "README_md": "no",
+        },
+    )
+    tokens = load("", folder, "bytes", kept)
+    assert told(tokens.train) == [
+        b"first\nlast without newline",
+        "é\n".encode(),
+        b"not <|endoftext|>\n",
+    ]
+    assert told(tokens.valid) == [b"v\n", b"w\n"]
+    assert tokens.dataset == "prose"
+    assert tokens.train.dtype == np.uint16
+    assert isinstance(tokens.train, np.memmap)
+    assert not tokens.train.flags.writeable
+    assert load("mine", folder, "bytes", kept).dataset == "mine"
+
+
+def test_packed_or_plain_a_text_has_one_digest(tmp_path, kept):
+    train, valid = b"one\ntwo\n" * 1000, b"three\n"
+    plain = load("", written(tmp_path / "a", train_txt=train, valid_txt=valid), "bytes", kept)
+    packed = load(
+        "",
+        written(tmp_path / "b", train_txt_xz=lzma.compress(train), valid_txt_gz=gzip.compress(valid)),
+        "bytes",
+        kept,
+    )
+    wiki = load("", written(tmp_path / "c", wiki_train_raw=train, wiki_valid_tokens=valid), "bytes", kept)
+    assert plain.digest == packed.digest == wiki.digest
+    assert plain.digest == sha256(b"bytes\0" + train + b"\xff\xfe" + valid + b"\xff\xfe").hexdigest()
+    assert packed.train.tolist() == [*train, END]
+    assert packed.valid.tolist() == [*valid, END]
+
+
+def test_where_a_document_ends_is_part_of_the_digest(tmp_path, kept):
+    one = load("", written(tmp_path / "a", train_txt="a\nb\n", valid_txt="c\n"), "bytes", kept)
+    two = load("", written(tmp_path / "b", train_txt="a\n<|endoftext|>\nb\n", valid_txt="c\n"), "bytes", kept)
+    assert one.digest != two.digest
+
+
+@pytest.mark.parametrize("pack", [bytes, lzma.compress], ids=["plain", "xz"])
+def test_the_last_twentieth_of_a_single_file_is_for_validation(tmp_path, kept, pack):
+    name = "input_txt" if pack is bytes else "input_txt_xz"
+    folder = written(tmp_path / "one", **{name: pack(b"123456789\n" * 100), "test_txt": "no"})
+    tokens = load("", folder, "bytes", kept)
+    assert told(tokens.train) == [b"123456789\n" * 95]
+    assert told(tokens.valid) == [b"123456789\n" * 5]
+
+
+def test_no_files_to_train_on_names_what_is_sought_and_what_is_there(tmp_path, kept):
+    folder = written(tmp_path / "wiki", valid_txt="a\n", test_txt="b\n")
+    message = str(refused(PathNotFoundError, folder, kept))
+    assert "holds no train text: no train*.txt" in message
+    assert "but test.txt, valid.txt" in message
+    assert "no file at all" in str(refused(PathNotFoundError, written(tmp_path / "empty"), kept))
+    two = written(tmp_path / "two", **{"train-0_txt": "a\n", "train-1_txt": "b\n"})
+    assert "holds no valid text" in str(refused(PathNotFoundError, two, kept))
+    assert "there is no folder" in str(refused(PathNotFoundError, tmp_path / "nowhere", kept))
+
+
+def packed_wrongly() -> dict[str, bytes]:
+    text = b"some text that is long enough to be cut\n" * 50
+    return {
+        "train_txt_gz": gzip.compress(text)[:-20], "train_txt_xz": lzma.compress(text)[:-20],
+        "train-a_txt_gz": b"no gzip", "train-a_txt_xz": b"no xz",
+        "train-b_txt_gz": gzip.compress(text)[:10] + b"\xff" * 40,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", packed_wrongly())
+def test_a_damaged_file_is_named(tmp_path, kept, name):
+    folder = written(tmp_path / "bad", valid_txt="a\n", **{name: packed_wrongly()[name]})
+    assert f"{folder / name.replace('_', '.')} cannot be read" in refused(DataError, folder, kept).message
+    assert list(kept.iterdir()) == []
+
+
+def test_what_is_not_utf8_is_named_with_its_place(tmp_path, kept):
+    folder = written(tmp_path / "latin", train_txt="fine\ncafé\n".encode("latin1"), valid_txt="a\n")
+    assert "train.txt is not UTF-8: byte 8 does not belong there" in refused(DataError, folder, kept).message
+
+
+def test_a_part_without_text_is_refused(tmp_path, kept):
+    folder = written(tmp_path / "hollow", train_txt="a\n", valid_txt="<|endoftext|>\n")
+    assert refused(DataError, folder, kept).message == "the valid text of hollow is empty"
+
+
+def test_names_that_are_none_are_told(tmp_path, kept):
+    with pytest.raises(SelectionError, match="there is no text 'wikitext2': did you mean wikitext-2"):
+        load("wikitext2", None, "bytes", kept)
+    with pytest.raises(UsageError, match="comes with Python and is read from no folder: leave out --data"):
+        load("stdlib", tmp_path, "bytes", kept)
+    with pytest.raises(PathNotFoundError, match="there is no tokenizer gpt3: it is bytes, gpt2, or a folder"):
+        load("stdlib", None, "gpt3", kept)
+    assert tuple(DATASETS) == ("stdlib", "wikitext-2", "wikitext-103")
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.parts: list[list[object]] = []
+
+    def begin(self, part: str, total_bytes: int | None) -> None:
+        self.parts.append([part, total_bytes, 0])
+
+    def advance(self, count: int, /) -> None:
+        self.parts[-1][2] += count
+
+
+def test_progress_is_told_in_bytes_as_they_lie_on_disk(tmp_path, kept):
+    packed = lzma.compress(np.random.default_rng(0).integers(97, 122, 300_000, np.uint8).tobytes())
+    folder = written(tmp_path / "a", train_txt_xz=packed, valid_txt="a\nb\n")
+    listener = Listener()
+    load("", folder, "bytes", kept, listener)
+    assert listener.parts == [["train", len(packed), len(packed)], ["valid", 4, 4]]
+
+
+# The cache
+
+
+def test_what_is_kept_is_not_made_again(tmp_path, kept):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    first = load("", folder, "bytes", kept)
+    names = sorted(path.name for path in kept.iterdir())
+    key = names[0].split(".")[0]
+    assert len(key) == 16
+    assert names == [f"{key}.json", f"{key}.train.npy", f"{key}.valid.npy"]
+    assert json.loads((kept / f"{key}.json").read_text())["digest"] == first.digest
+    listener = Listener()
+    again = load("", folder, "bytes", kept, listener)
+    assert listener.parts == []
+    assert (again.digest, again.train.tolist()) == (first.digest, first.train.tolist())
+    written(folder, train_txt="other\n")
+    assert told(load("", folder, "bytes", kept).train) == [b"other\n"]
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("spoil", [cut_short, Path.unlink, lambda file: file.write_bytes(b"")])
+@pytest.mark.parametrize("end", [".json", ".train.npy", ".valid.npy"])
+def test_a_damaged_cache_is_made_anew(tmp_path, kept, spoil, end):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    first = load("", folder, "bytes", kept)
+    spoil(next(path for path in kept.iterdir() if path.name.endswith(end)))
+    again = load("", folder, "bytes", kept)
+    assert (again.digest, told(again.train), told(again.valid)) == (first.digest, [b"abc\n"], [b"d\n"])
+
+
+def test_a_stop_halfway_leaves_nothing_that_is_taken_for_whole(tmp_path, kept, monkeypatch):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "write_file", stop)
+        with pytest.raises(KeyboardInterrupt):
+            load("", folder, "bytes", kept)
+    assert not list(kept.glob("*.json"))
+    assert told(load("", folder, "bytes", kept).train) == [b"abc\n"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    written(tmp_path, out="a file")
+    with pytest.raises(OutputError, match=r"out/\.tokens cannot be written"):
+        load("", folder, "bytes", tmp_path / "out" / ".tokens")
+
+
+# BPE
+
+SAMPLE = (
+    "the cat's hat, the mat; they'd sat\n there  12 34\n\nthe   end\n \n a\t\tb \n'tis é\u2003the\u00a0cat\n"
+    * 9
+)
+
+
+def trained(*, end: bool = True) -> Tokenizer:
+    """A small BPE of GPT-2's kind, by the library's own trainer."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>"] if end else [],
+    )
+    tokenizer.train_from_iterator([SAMPLE], trainer)
+    return tokenizer
+
+
+def saved(tokenizer: Tokenizer, folder: Path, kind: str) -> str:
+    """The tokenizer's files in a folder, as three houses name them."""
+    folder.mkdir()
+    if kind == "tokenizer.json":
+        tokenizer.save(str(folder / kind))
+    else:
+        for name, wanted in zip(tokenizer.model.save(str(folder)), kind.split(), strict=True):
+            Path(name).rename(folder / wanted)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The same BPE in each kind of file."""
+    root = tmp_path_factory.mktemp("tokenizers")
+    kinds = ("encoder.json vocab.bpe", "vocab.json merges.txt", "tokenizer.json")
+    tokenizer = trained()
+    return {kind: saved(tokenizer, root / str(place), kind) for place, kind in enumerate(kinds)}
+
+
+ALPHABET = st.sampled_from(
+    [*"ab1'.\n\n\n   \t\r\x1c\x85\u00a0\u2003é", "\n ", "\n\n", "'s", " <|endoftext|>", "the"]
+)
+
+
+@given(st.lists(ALPHABET, max_size=60).map("".join))
+@pytest.mark.parametrize("kind", ["encoder.json vocab.bpe", "tokenizer.json"])
+def test_a_document_in_pieces_has_the_ids_of_the_whole(small, kind, document):
+    encoder = folder_bpe(small[kind])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "_CHUNK", 0)
+        patch.setattr(cache, "_BATCH", 1)
+        pieces = np.concatenate(list(ids_of(lines_of(document), encoder))).tolist()
+    whole = encoder.tokenizer.encode(document, add_special_tokens=False).ids
+    assert pieces == [*whole, encoder.end]
+
+
+def test_lines_are_really_encoded_apart_where_they_may_be(small):
+    encoder = folder_bpe(small["encoder.json vocab.bpe"])
+    assert encoder.may_cut("one\n", "two\n")
+    assert encoder.may_cut(" \n", " = Title = \n")
+    assert not encoder.may_cut("one \n", "two\n")
+    assert not encoder.may_cut("\n", "two\n")
+    assert not encoder.may_cut("one\n", "  two\n")
+    assert not encoder.may_cut("one\n", "\n")
+
+
+@pytest.mark.parametrize("kind", ["encoder.json vocab.bpe", "vocab.json merges.txt", "tokenizer.json"])
+def test_the_same_tokenizer_in_other_files_gives_the_librarys_ids(small, tmp_path, kept, kind):
+    folder = written(tmp_path / "a", train_txt=SAMPLE + "<|endoftext|>\n" + SAMPLE, valid_txt="the cat\n")
+    tokens = load("", folder, small[kind], kept)
+    reference = trained()
+    end = reference.token_to_id("<|endoftext|>")
+    whole = reference.encode(SAMPLE).ids
+    assert tokens.train.tolist() == [*whole, end, *whole, end]
+    assert tokens.valid.tolist() == [*reference.encode("the cat\n").ids, end]
+    assert tokens.vocabulary == reference.get_vocab_size()
+
+
+def test_a_vocabulary_without_an_end_of_text_puts_nothing_between_documents(tmp_path, kept):
+    name = saved(trained(end=False), tmp_path / "bpe", "vocab.json merges.txt")
+    folder = written(tmp_path / "a", train_txt="the\n<|endoftext|>\ncat\n", valid_txt="a\n")
+    reference = trained(end=False)
+    assert load("", folder, name, kept).train.tolist() == [
+        *reference.encode("the\n").ids,
+        *reference.encode("cat\n").ids,
+    ]
+
+
+def prefixed(tokenizer: Tokenizer) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+
+
+def normalised(tokenizer: Tokenizer) -> None:
+    tokenizer.normalizer = normalizers.NFC()
+
+
+def greedy(tokenizer: Tokenizer) -> None:
+    tokenizer.add_tokens([AddedToken("the", lstrip=True)])
+
+
+@pytest.mark.parametrize("change", [prefixed, normalised, greedy])
+def test_a_tokenizer_of_another_kind_takes_documents_whole(tmp_path, kept, monkeypatch, change):
+    reference = trained()
+    change(reference)
+    name = saved(reference, tmp_path / "bpe", "tokenizer.json")
+    monkeypatch.setattr(cache, "_CHUNK", 0)
+    text = "one\nthe\nthe cat\n the\n"
+    folder = written(tmp_path / "a", train_txt=text, valid_txt="a\n")
+    tokens = load("", folder, name, kept)
+    assert tokens.train.tolist() == [*reference.encode(text).ids, reference.token_to_id("<|endoftext|>")]
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(65536, np.uint16), (65537, np.uint32)])
+def test_ids_have_the_bytes_they_need(tmp_path, kept, size, dtype):
+    vocabulary = {one: place for place, one in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bpe = written(
+        tmp_path / "bpe", vocab_json=json.dumps({**vocabulary, "a": size - 1}), merges_txt="#version: 0.2\n"
+    )
+    folder = written(tmp_path / "a", train_txt="a", valid_txt="a")
+    tokens = load("", folder, str(bpe), kept)
+    assert (tokens.train.dtype, tokens.train.tolist(), tokens.vocabulary) == (dtype, [size - 1], size)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"vocab_json": "{", "merges_txt": ""}, "vocab.json is no JSON"),
+        ({"vocab_json": "[]", "merges_txt": ""}, "holds no vocabulary, but list"),
+        ({"vocab_json": '{"a": "b"}', "merges_txt": ""}, "gives 'a' no id"),
+        ({"vocab_json": '{"a": 0}', "merges_txt": ""}, "lacks 255 of the 256 bytes"),
+        ({"vocab_json": b"\xff", "merges_txt": ""}, "vocab.json cannot be read"),
+        ({"tokenizer_json": '{"model": 1}'}, "tokenizer.json holds no tokenizer that can be read"),
+    ],
+)
+def test_a_broken_tokenizer_is_named(tmp_path, files, words):
+    with pytest.raises(DataError, match=words):
+        folder_bpe(str(written(tmp_path / "bpe", **files)))
+
+
+def test_merges_of_another_vocabulary_are_refused(small, tmp_path):
+    vocabulary = Path(small["vocab.json merges.txt"], "vocab.json").read_bytes()
+    folder = written(tmp_path / "bpe", vocab_json=vocabulary, merges_txt="zz qq\n")
+    with pytest.raises(DataError, match=r"merges\.txt holds no tokenizer"):
+        folder_bpe(str(folder))
+
+
+def test_a_folder_without_a_tokenizer_says_what_is_sought(tmp_path):
+    with pytest.raises(PathNotFoundError, match=r"no vocab\.json with merges\.txt, no tokenizer\.json"):
+        folder_bpe(str(tmp_path))
+
+
+def test_without_the_library_it_is_named(small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(
+        UsageError, match=r"`tokenizers`, which is not installed: pip install 'gcont-audit\[train\]'"
+    ):
+        folder_bpe(small["tokenizer.json"])
+
+
+def test_bytes_are_those_of_the_text_however_long_it_is():
+    document = "".join(f"line {place} é\n" for place in range(300_000))
+    ids = np.concatenate(list(ids_of(lines_of(document), Bytes())))
+    assert ids[:-1].astype(np.uint8).tobytes() == document.encode()
+    assert ids[-1] == END
+
+
+# Real prose
+
+
+def test_real_prose_has_the_ids_of_its_documents_encoded_whole(tmp_path, kept):
+    root = os.environ.get("GCONT_TEST_DATA")
+    if not root:
+        pytest.skip("GCONT_TEST_DATA is not set: it names the folder that holds english_prose/ and gpt2_bpe/")
+    content = (Path(root) / "english_prose" / "valid.txt").read_text("utf-8")
+    folder = written(tmp_path / "prose", train_txt="a\n", valid_txt=content)
+    bpe = Path(root) / "gpt2_bpe"
+    tokens: Tokens = load("", folder, str(bpe), kept)
+    reference = Tokenizer(models.BPE.from_file(str(bpe / "encoder.json"), str(bpe / "vocab.bpe")))
+    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    whole = [
+        one
+        for document in content.split("<|endoftext|>\n")[:-1]
+        for one in [*reference.encode(document).ids, 50256]
+    ]
+    assert (tokens.vocabulary, len(whole)) == (50257, 269_121)
+    assert tokens.valid.tolist() == whole
