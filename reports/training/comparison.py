@@ -13,8 +13,14 @@ STDS, WIDTH = 3, 0.03
 SLACK = 1e-9
 """Beyond both: .99 - .96 is not .03 in binary."""
 
-SCORED = ("W_v1", "W_v2", "W_wa_v", "W_u1", "W_u2", "W_wa_u", "Gcum_v1", "acc")
+SCORED = (
+    "W_v1", "W_v2", "W_wa_v", "W_u1", "W_u2", "W_wa_u", "Gcum_v1", "acc",
+    "Q_v1", "K_v1", "Gate_v1", "Up_v1", "O_u1", "Down_u1", "V_v1",
+)  # fmt: skip
 """The metrics that the score is about; gradients of a single minibatch are noisy and count apart."""
+
+UNJUDGED = ("ppl",)
+"""Metrics that stand beside the published ones without a verdict: the width is one of |cos|."""
 
 UNKNOWN_SETTINGS = "adam"
 """The first optimiser row: the paper does not say how its settings differ from the baseline's."""
@@ -39,7 +45,7 @@ class Group(StrEnum):
 class Comparison:
     """One cell of a published table beside ours.
 
-    `verdict` is None where the settings are not the paper's, or no run was measured.
+    `verdict` is None where the settings are not the paper's, no run was measured, or the metric has none.
     """
 
     table: int
@@ -107,7 +113,7 @@ def _comparison(
 ) -> Comparison:
     ours = measured(runs, metric)
     verdict = None
-    if deviations is not None and ours.mean is not None:
+    if deviations is not None and ours.mean is not None and metric not in UNJUDGED:
         std = deviations.get((runs.name, metric)) if published.std is None else published.std
         verdict = judge(published.mean, std, ours.mean)
     return Comparison(table, runs.name, metric, published, ours, verdict)

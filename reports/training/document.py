@@ -12,7 +12,7 @@ from reports.training.notation import in_order
 
 
 class Result(TypedDict):
-    """One metric of one ablation after the last epoch; see `measured.Measured`."""
+    """One metric of one ablation in the last entry; see `measured.Measured`."""
 
     mean: float | None
     std: float | None
@@ -59,16 +59,17 @@ def _results(experiment: Experiment, seeds: Sequence[int]) -> Iterator[tuple[obj
 
 
 def histories_csv(experiment: Experiment) -> str:
-    """Every number of every run as CSV, a row each; diverged runs too, epoch 0 is before any update."""
-    return _csv(("ablation", "seed", "epoch", "metric", "value"), _histories(experiment))
+    """Every number of every run as CSV, a row each; diverged runs too, 0 is before any update."""
+    return _csv(("ablation", "seed", experiment.axis, "metric", "value"), _histories(experiment))
 
 
 def _histories(experiment: Experiment) -> Iterator[tuple[object, ...]]:
     for ablation in experiment.ablations:
         for run in ablation.runs:
-            for epoch, values in enumerate(run.epochs):
+            for place, values in enumerate(run.entries):
+                reached = experiment.reached(place, values)
                 for metric in in_order(values):
-                    yield ablation.name, run.seed, epoch, metric, values[metric]
+                    yield ablation.name, run.seed, reached, metric, values[metric]
 
 
 def _csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,27 +1,31 @@
-"""What a training experiment found: its runs epoch by epoch, and the published tables beside them."""
+"""What a training experiment found: its runs entry by entry, and the published tables beside them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 Values = Mapping[str, float | None]
-"""Metrics by name: `acc`, `W_v1`, `Gcum_wa_u`, ...; None where one is not defined."""
+"""Metrics by name: `acc`, `W_v1`, `Q_u2`, ...; None where one is not defined."""
+
+Axis = Literal["epoch", "step"]
+"""What the entries of a run are counted in."""
 
 
 @dataclass(frozen=True)
 class RunHistory:
-    """One run: what was measured of it before any update (the first entry), then after every epoch.
+    """One run: what was measured of it before any update (the first entry), then as it went on.
 
-    `diverged` is the epoch in which the loss was no longer finite, None for a run that is whole.
+    `diverged` is the epoch, or step, in which the loss was no longer finite, None for a run that is whole.
     """
 
     seed: int
-    epochs: tuple[Values, ...]
+    entries: tuple[Values, ...]
     diverged: int | None = None
 
     @property
     def last(self) -> Values:
         """What was measured last."""
-        return self.epochs[-1] if self.epochs else {}
+        return self.entries[-1] if self.entries else {}
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Experiment:
 
     `as_published` is None where the settings are the paper's, else a sentence on how they differ; no verdict
     is given then. `null` is E|cos| of random directions in the layers' width. `tables` is empty unless the
-    data set is the one that the tables are about.
+    data set is the one that the tables are about. `audits` is where the audit of a run's final weights lies,
+    by the run's name, as seen from the report.
     """
 
     dataset: str
@@ -73,6 +78,13 @@ class Experiment:
     ablations: tuple[AblationRuns, ...]
     tables: tuple[PublishedTable, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
+    axis: Axis = "epoch"
+    audits: Mapping[str, str] = field(default_factory=dict)
+
+    def reached(self, place: int, values: Values) -> int:
+        """The epoch or step of a run's entry: what it says itself, else its place among the others."""
+        told = values.get(self.axis)
+        return place if told is None else int(told)
 
     def ablation(self, name: str) -> AblationRuns | None:
         """The ablation of this name, where it has runs."""

@@ -13,10 +13,19 @@ SYMBOLS = ("W", "G", "Gcum")
 """Whose geometry a metric is about: the weights, a single minibatch's gradient, the sum of all gradients."""
 
 _GEOMETRY = ("v1", "v2", "wa_v", "u1", "u2", "wa_u", "erank")
-_GENERAL = {"acc": "accuracy", "loss": "loss", "test_loss": "test loss"}
+_GENERAL = {
+    "acc": "accuracy", "ppl": "PPL", "loss": "loss", "valid_loss": "validation loss",
+    "test_loss": "test loss", "lr": "learning rate",
+}  # fmt: skip
+_PROJECTIONS = {
+    f"{projection}_{vector}": f"{projection} {vector}"
+    for projection in ("Q", "K", "Gate", "Up", "O", "Down", "V", "OV")
+    for vector in ("v1", "u1", "v2", "u2")
+}
 _MOVEMENT = {"delta": "Δ", "dW_ratio": "‖ΔW‖ / ‖W₀‖"}
 _HEADINGS = {
     **_GENERAL,
+    **_PROJECTIONS,
     **_MOVEMENT,
     **{
         f"{symbol}_{name}": f"{symbol} {name.replace('wa_v', 'WA(v)').replace('wa_u', 'WA(u)')}"
@@ -27,7 +36,12 @@ _HEADINGS = {
 _ORDER = {
     name: place
     for place, name in enumerate(
-        (*_GENERAL, *(f"{symbol}_{name}" for symbol in SYMBOLS for name in _GEOMETRY), *_MOVEMENT)
+        (
+            *_GENERAL,
+            *_PROJECTIONS,
+            *(f"{symbol}_{name}" for symbol in SYMBOLS for name in _GEOMETRY),
+            *_MOVEMENT,
+        )
     )
 }
 
@@ -46,8 +60,8 @@ def heading(metric: str) -> str:
 
 
 def in_order(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Metrics in reading order: accuracy and losses, weights, gradients, their sums, movement, averages."""
-    return tuple(sorted(set(metrics) - {"epoch"}, key=_place))
+    """Metrics in reading order: general ones, projections, weights, gradients, their sums, and the rest."""
+    return tuple(sorted(set(metrics) - {"epoch", "step"}, key=_place))
 
 
 def _place(metric: str) -> tuple[int, float, str]:
@@ -62,7 +76,7 @@ def decimal(value: float | None) -> str:
     if value is None:
         return MISSING
     if abs(value) >= LARGE:
-        return f"{value:.2e}"
+        return f"{value:.2e}".replace("-", "−")
     text = f"{abs(value):.3f}" if abs(value) < 10 else f"{abs(value):.1f}"
     sign = "−" if value < 0 and float(text) != 0 else ""
     return sign + text.removeprefix("0")

@@ -6,6 +6,9 @@ from reports.training.comparison import STDS, WIDTH, Group, Score
 from reports.training.model import Experiment
 from reports.training.notation import decimal
 
+TOYS = "the weights' geometry, the summed gradients' v1 and the accuracy"
+"""What the score of the toy MLP is about."""
+
 TOLERANCE = f"within {STDS} published standard deviations or {decimal(WIDTH)}, whichever is wider"
 
 
@@ -28,11 +31,11 @@ def standing(experiment: Experiment) -> Iterator[str]:
             yield "Published values stand beside these runs for orientation, without a verdict."
     elif experiment.tables:
         yield "The settings are those of the published runs, as far as they are known."
-    if not experiment.tables:
+    if not experiment.tables and experiment.as_published is None:
         yield "No published table is about this data set."
 
 
-def score(scores: Mapping[Group, Score]) -> Iterator[str]:
+def score(scores: Mapping[Group, Score], scored: str = TOYS) -> Iterator[str]:
     """How many cells agree, group by group; nothing where no verdict was given."""
     for group, found in scores.items():
         share = f"{found.agree} of {_count(found.of, 'cell')}"
@@ -40,10 +43,7 @@ def score(scores: Mapping[Group, Score]) -> Iterator[str]:
         match group:
             case Group.SCORED:
                 percent = 100 * found.agree // found.of
-                yield (
-                    f"{share} ({percent} %){lack} of the weights' geometry, the summed gradients' v1 and the "
-                    f"accuracy agree: {TOLERANCE}."
-                )
+                yield f"{share} ({percent} %){lack} of {scored} agree: {TOLERANCE}."
             case Group.MINIBATCH:
                 yield (
                     f"{share}{lack} of single-minibatch gradients agree; they change from one minibatch to "
@@ -61,7 +61,8 @@ def diverged(experiment: Experiment) -> Iterator[str]:
     for ablation in experiment.ablations:
         for run in ablation.runs:
             if run.diverged is not None:
-                yield f"{ablation.name}, seed {run.seed}: loss no longer finite in epoch {run.diverged}"
+                where = f"{experiment.axis} {run.diverged}"
+                yield f"{ablation.name}, seed {run.seed}: loss no longer finite in {where}"
 
 
 def _plain(value: object) -> str:

@@ -57,7 +57,7 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Comparison]) 
     for label in COLUMNS.values():
         table.add_column(label, justify="left", no_wrap=True)
     for ablation in experiment.ablations:
-        table.add_row(_name(ablation.name), *_row(ablation, cells))
+        table.add_row(lines_of(ablation.name), *_row(ablation, cells))
     return table
 
 
@@ -75,7 +75,7 @@ def _short(value: float | None) -> str:
     return decimal(value).replace("1.000", "1.00")
 
 
-def _name(name: str) -> Text:
+def lines_of(name: str) -> Text:
     """A name in lines that fit: `nonadaptive-`, `init-0.0001`."""
     lines = [""]
     for piece in re.findall("[^-]*-|[^-]+", printable(name)):
