@@ -11,6 +11,9 @@ from pydantic.dataclasses import dataclass
 TOY_MODEL_TYPE = "residual-mlp"
 """What config.json calls the toy MLPs that the experiments leave, and the family that reads them."""
 
+ABLATED_LLAMA = "ablated-llama"
+"""What config.json calls a small transformer of which transformers has no model."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PublishedCell:

@@ -11,8 +11,10 @@ import pytest
 
 from audit.continuity import null_mean
 from audit.train.ablations import ABLATIONS
+from audit.train.reporting import published_tables
+from audit.train.selection import TOY_TABLES
 from audit.train.settings import Settings
-from audit.train.writing import _tables, _told
+from audit.train.writing import _told
 from reports.training.comparison import Group, compare, scores
 from reports.training.document import results, results_csv, to_json
 from reports.training.markdown import to_markdown
@@ -43,13 +45,20 @@ def experiment() -> Experiment:
         for one in ABLATIONS
     )
     settings = Settings()
-    return Experiment("mnist", _told(settings), None, null_mean(settings.width), ablations, tuple(_tables()))
+    return Experiment(
+        "mnist",
+        _told(settings),
+        None,
+        null_mean(settings.width),
+        ablations,
+        tuple(published_tables(TOY_TABLES)),
+    )
 
 
 def test_every_row_has_three_seeds_of_twenty_epochs(experiment: Experiment) -> None:
     for ablation in experiment.ablations:
         assert [run.seed for run in ablation.runs] == [0, 1, 2]
-        assert {len(run.epochs) for run in ablation.runs} == {21}
+        assert {len(run.entries) for run in ablation.runs} == {21}
 
 
 def test_results_and_report_follow_from_the_histories(experiment: Experiment) -> None:
@@ -95,7 +104,7 @@ def tried(experiment: Experiment) -> Iterator[float]:
     """Means over seeds: of every epoch, of the last five, and of the best."""
     for ablation in experiment.ablations:
         for metric in ("acc", "G_v1", "Gcum_v1", "W_v1", "W_u1", "W_wa_v"):
-            seeds = [[one[metric] for one in run.epochs[1:]] for run in ablation.runs]
+            seeds = [[one[metric] for one in run.entries[1:]] for run in ablation.runs]
             yield from map(fmean, zip(*seeds, strict=True))
             yield fmean(fmean(values[-5:]) for values in seeds)
             yield fmean(map(max, seeds))

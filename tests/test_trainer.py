@@ -274,7 +274,7 @@ def test_killed_outright_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     process.stdout.close()
     settings = replace(THIN, epochs=20)
     killed = training(tmp_path / "killed", "res-tanh", settings=settings)
-    assert 7 <= max(killed.folder(killed.runs[0]).epochs()) < 20
+    assert 7 <= max(killed.folder(killed.runs[0]).kept()) < 20
     train(killed, Silent())
     train(training(tmp_path / "whole", "res-tanh", settings=settings), Silent())
     for run in ("res-tanh-0", "res-tanh-1"):

@@ -15,10 +15,10 @@ from audit.cli.auditing import audit
 from audit.cli.batching import batch
 from audit.cli.declaring import families
 from audit.cli.demo import demo
+from audit.cli.experiments.command import train
 from audit.cli.listings import models, schema
 from audit.cli.planning import plan
 from audit.cli.rendering import render
-from audit.cli.training import train
 
 DEFAULT = "audit"
 COMMANDS = ("demo", "plan", "batch", "train", "render", "families", "models", "schema")

@@ -1,19 +1,21 @@
 """A run's folder: OUT/<ablation>-<seed>/ with config.json, history.json, model.safetensors, and .state/.
 
-config.json and model.safetensors are what the registry knows as the family `residual-mlp`, there from the
-first epoch on. After every epoch the state is written beside the one before, which goes when all runs of the
-batch have written theirs: a batch that is killed at any moment goes on, all together, from the last epoch
-that is whole.
+config.json and model.safetensors are a checkpoint that the registry knows, there from the first measurement
+on. A state is named by when it was, an epoch or a step, and written beside the one before, which goes
+afterwards (of toy MLPs that are trained together, when all have written theirs): a run that is killed at any
+moment goes on from the last state that is whole.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,26 +23,48 @@ from torch import Tensor
 from audit.disk import write_file, writing
 from audit.errors import OutputError
 from audit.lock import is_free
-from audit.train.loop import State
-from audit.train.measure import Values
+from audit.train.values import State, Values
 
-CONFIG, HISTORY, WEIGHTS, STATE, LOCK = (
-    "config.json", "history.json", "model.safetensors", ".state", ".state/lock",
+CONFIG, HISTORY, WEIGHTS, PACE, STATE, LOCK = (
+    "config.json", "history.json", "model.safetensors", "pace.json", ".state", ".state/lock",
 )  # fmt: skip
-OURS = {CONFIG, HISTORY, WEIGHTS, STATE}
+OURS = {CONFIG, HISTORY, WEIGHTS, PACE, STATE}
 """All that a run's folder holds; one with anything else in it is left alone."""
 
-_HALF = re.compile(r"\.(config\.json|history\.json|model\.safetensors|[0-9]{4}\.safetensors)\.\w{8}")
+_HALF = re.compile(
+    r"\.(config\.json|history\.json|pace\.json|model\.safetensors|[0-9]{4,}\.safetensors)\.\w{8}"
+)
 """What was being written when a process died."""
+
+_STATE = re.compile(r"[0-9]{4,}\.safetensors")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run went: on what, and seconds for so many steps, the first after each start apart."""
+
+    device: str
+    steps: int
+    seconds: float
+
+    def after(self, earlier: "Pace | None") -> "Pace":
+        """Together with what was noted before, if that was on the same device."""
+        if earlier is None or earlier.device != self.device:
+            return self
+        return Pace(self.device, self.steps + earlier.steps, self.seconds + earlier.seconds)
 
 
 class RunFolder:
-    """Where one run's files are; `config` says which run it is, and all that its numbers follow from."""
+    """Where one run's files are; `config` says which run it is, and all that its numbers follow from.
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    A run is measured before its first update, then every so many epochs or steps (`every`).
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], every: int = 1) -> None:
         """Nothing is read or written yet."""
         self.path = path
         self._config = config
+        self._every = every
 
     def check(self, *, fresh: bool = False) -> None:
         """Raise OutputError where the folder holds something else than a run, or another run.
@@ -84,7 +108,7 @@ class RunFolder:
         with writing(self.path):
             for file in (
                 *self._states().values(),
-                *(self.path / name for name in (HISTORY, WEIGHTS, CONFIG)),
+                *(self.path / name for name in (HISTORY, WEIGHTS, PACE, CONFIG)),
             ):
                 file.unlink(missing_ok=True)
 
@@ -92,14 +116,14 @@ class RunFolder:
         """What was measured, from before the first update on; empty where nothing was."""
         return history_in(self.path)
 
-    def epochs(self) -> set[int]:
-        """After which epochs there is a state to go on from."""
+    def kept(self) -> set[int]:
+        """The epochs or steps that there is a state of, and all that was measured until then."""
         measured = len(self.history())
-        return {epoch for epoch in self._states() if epoch < measured}
+        return {when for when in self._states() if when // self._every < measured}
 
-    def state(self, epoch: int) -> State:
-        """The state after an epoch; raises OutputError where it is damaged."""
-        file = self._states()[epoch]
+    def state(self, when: int) -> State:
+        """The state after an epoch or a step; raises OutputError where it is damaged."""
+        file = self._states()[when]
         try:
             with safe_open(file, framework="pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
@@ -107,11 +131,11 @@ class RunFolder:
             raise OutputError(f"{file} cannot be read: {error}", "--fresh trains the run again") from error
 
     def is_settled(self) -> bool:
-        """Whether everything is there that a run leaves when it ends, and nothing of an epoch before."""
-        return len(self._states()) == 1 and bool(self.epochs()) and (self.path / WEIGHTS).is_file()
+        """Whether everything is there that a run leaves when it ends, and no earlier state."""
+        return len(self._states()) == 1 and bool(self.kept()) and (self.path / WEIGHTS).is_file()
 
-    def write(self, epoch: int, history: Sequence[Values], state: State, parameters: State) -> None:
-        """Write all of a run after an epoch, so that it outlives the process; raises OutputError.
+    def write(self, when: int, history: Sequence[Values], state: State, parameters: State) -> None:
+        """Write all of a run after an epoch or a step, so that it outlives the process; raises OutputError.
 
         The state last: it stands for the whole.
         """
@@ -119,7 +143,12 @@ class RunFolder:
             write_file(self.path / CONFIG, json.dumps(self._config, indent=1).encode())
             write_file(self.path / HISTORY, json.dumps(history, indent=1).encode(), durable=True)
             write_file(self.path / WEIGHTS, _packed(parameters), durable=True)
-            write_file(self._state(epoch), _packed(state), durable=True)
+            write_file(self._state(when), _packed(state), durable=True)
+
+    def write_pace(self, pace: Pace) -> None:
+        """Write how fast the run went: beside its numbers, which do not depend on it."""
+        with writing(self.path):
+            write_file(self.path / PACE, json.dumps(asdict(pace), indent=1).encode())
 
     def adopt(self, other: "RunFolder") -> None:
         """Take over what another run of the same recipe has come to, the state last."""
@@ -127,14 +156,14 @@ class RunFolder:
             write_file(self.path / CONFIG, json.dumps(self._config, indent=1).encode())
             for name in (HISTORY, WEIGHTS):
                 write_file(self.path / name, (other.path / name).read_bytes(), durable=True)
-            for epoch, file in other._states().items():
-                write_file(self._state(epoch), file.read_bytes(), durable=True)
+            for when, file in other._states().items():
+                write_file(self._state(when), file.read_bytes(), durable=True)
 
-    def forget_before(self, epoch: int) -> None:
-        """Remove the states of earlier epochs."""
+    def forget_before(self, when: int) -> None:
+        """Remove the earlier states."""
         with writing(self.path):
             for earlier, file in self._states().items():
-                if earlier < epoch:
+                if earlier < when:
                     file.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
@@ -147,16 +176,17 @@ class RunFolder:
 
     def _states(self) -> dict[int, Path]:
         folder = self.path / STATE
-        return {int(file.stem): file for file in sorted(folder.glob("[0-9][0-9][0-9][0-9].safetensors"))}
+        files = sorted(folder.glob("[0-9]*.safetensors"))
+        return {int(file.stem): file for file in files if _STATE.fullmatch(file.name)}
 
-    def _state(self, epoch: int) -> Path:
-        return self.path / STATE / f"{epoch:04d}.safetensors"
+    def _state(self, when: int) -> Path:
+        return self.path / STATE / f"{when:04d}.safetensors"
 
     def _difference(self) -> str | None:
         """How the run that is there differs from this one, None where it does not."""
         there = config_in(self.path)
         if there is None:
-            # a process that died before its first epoch was over leaves no config
+            # a process that died before its first state was kept leaves no config
             return None if not (self.path / HISTORY).exists() else "its config.json is damaged"
         return next(_differences(there, self._config), None)
 
@@ -166,6 +196,14 @@ def history_in(folder: Path) -> list[Values]:
     told = _json_in(folder / HISTORY)
     known = isinstance(told, list) and all(isinstance(one, dict) for one in told)
     return told if known and all(map(_is_measured, (value for one in told for value in one.values()))) else []
+
+
+def pace_in(folder: Path) -> Pace | None:
+    """How fast the run in a folder went; None where that was not noted."""
+    try:
+        return TypeAdapter(Pace).validate_python(_json_in(folder / PACE))
+    except ValidationError:
+        return None
 
 
 def config_in(folder: Path) -> Mapping[str, Any] | None:

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from audit.train.ablations import Ablation
 from audit.train.graph import Graphed
 from audit.train.images import Images
-from audit.train.measure import Values, factorise_all, geometry, leaders_alignment, movement, transfer
+from audit.train.measure import factorise_all, geometry, leaders_alignment, movement, transfer
 from audit.train.mlp import Size, StackedMLP, hidden, initial, turned
 from audit.train.settings import Settings
+from audit.train.values import State, Values
 
 TEST_ROWS = 1000
 """Test images that go through the networks at a time."""
@@ -29,10 +30,6 @@ class Run:
     def name(self) -> str:
         """`res-relu-0`: the name of its folder."""
         return f"{self.ablation.name}-{self.seed}"
-
-
-State = dict[str, Tensor]
-"""Everything one run goes on from, by name: parameters, Adam's moments, sums and averages of gradients."""
 
 
 class Batch:
@@ -109,7 +106,7 @@ class Batch:
         ]
 
     def states(self) -> list[State]:
-        """Each run's state, on the CPU."""
+        """Each run's state, on the CPU: parameters, Adam's moments, sums and averages of gradients."""
         return [
             {name: tensor[r].detach().cpu().clone() for name, tensor in self._stacks()}
             for r in range(len(self.runs))

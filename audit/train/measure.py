@@ -11,9 +11,7 @@ from torch import Tensor
 from audit import continuity
 from audit.linear_map import Dense
 from audit.svd import Factorisation, factorise
-
-Values = dict[str, float | None]
-"""Metrics by name: `W_v1`, `G_wa_u`, ...; None where one is not defined."""
+from audit.train.values import Values
 
 SPACES = ("v", "u")
 

@@ -1,42 +1,77 @@
 """What the command line asks for, as ablations and seeds."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 from audit.errors import SelectionError, UsageError
-from audit.train.ablations import ABLATIONS, Ablation, ablation
+from audit.train import ablations as toy
+from audit.train.transformer import ablations as transformer
 from registry.experiments import published_tables
 
-TABLES = (1, 3, 4, 5)
+Kind = Literal["toy", "transformer"]
+
+TOY_TABLES = (1, 3, 4, 5)
 """The paper's tables of the toy MLP."""
+
+TRANSFORMER_TABLES = (2,)
+"""Its table of the small transformer."""
 
 MOST_SEEDS = 100
 """More than this is a typing error."""
 
+_NAMES: dict[Kind, tuple[str, ...]] = {
+    "toy": tuple(one.name for one in toy.ABLATIONS),
+    "transformer": tuple(one.name for one in transformer.ABLATIONS),
+}
 
-def chosen(names: Sequence[str], tables: Sequence[int], *, everything: bool) -> tuple[Ablation, ...]:
-    """The ablations asked for, each once, in the order of the table of them.
 
-    Raises SelectionError for a name that is none, or a table that is not of the toy MLP, UsageError where
-    nothing is asked for.
+@dataclass(frozen=True)
+class Selection:
+    """Ablations of one kind, in the order of the table of them, each once."""
+
+    kind: Kind
+    names: tuple[str, ...]
+
+
+def chosen(names: Sequence[str], tables: Sequence[int], *, everything: bool, kind: Kind | None) -> Selection:
+    """The ablations asked for; `kind` is what other options say, None where they leave it open.
+
+    Raises SelectionError for a name or a table that there is not, UsageError where nothing is asked for,
+    or both kinds are.
     """
-    known = [one.name for one in ABLATIONS]
     for name in names:
-        if name not in known:
-            near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else "`gcont-audit train --list` shows them"
-            raise SelectionError(f"there is no ablation {name!r}", hint)
+        _check(name)
     for number in tables:
-        if number not in TABLES:
-            raise SelectionError(f"--table {number}", f"choose {', '.join(map(str, TABLES))}")
-    wanted = {*names, *(row for table in published_tables() if table.number in tables for row in table.rows)}
+        if number not in (*TOY_TABLES, *TRANSFORMER_TABLES):
+            known = ", ".join(map(str, sorted((*TOY_TABLES, *TRANSFORMER_TABLES))))
+            raise SelectionError(f"--table {number}", f"choose {known}")
+    rows = {row for table in published_tables() if table.number in tables for row in table.rows}
+    wanted: dict[Kind, set[str]] = {each: {*names, *rows} & {*known} for each, known in _NAMES.items()}
+    if all(wanted.values()):
+        raise UsageError(
+            f"{min(wanted['toy'])} is a toy MLP, {min(wanted['transformer'])} a transformer",
+            "train them by separate commands",
+        )
+    found: Kind = kind or ("transformer" if wanted["transformer"] else "toy")
+    if other := sorted(wanted["toy" if found == "transformer" else "transformer"]):
+        raise UsageError(f"{other[0]} is a toy MLP", "leave out what is for transformers, as --preset")
     if everything:
-        wanted.update(known)
-    if not wanted:
+        return Selection(found, _NAMES[found])
+    if not wanted[found]:
         raise UsageError(
             "nothing to train", "name an --ablation, a --table or --all; --list shows what there is"
         )
-    return tuple(ablation(name) for name in known if name in wanted)
+    return Selection(found, tuple(name for name in _NAMES[found] if name in wanted[found]))
+
+
+def _check(name: str) -> None:
+    known = [each for names in _NAMES.values() for each in names]
+    if name not in known:
+        near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`gcont-audit train --list` shows them"
+        raise SelectionError(f"there is no ablation {name!r}", hint)
 
 
 def seeds_in(text: str) -> tuple[int, ...]:

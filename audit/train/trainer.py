@@ -17,8 +17,8 @@ from audit.threads import threads
 from audit.train.folder import RunFolder
 from audit.train.images import Images
 from audit.train.loop import Batch, Run
-from audit.train.measure import Values
 from audit.train.settings import Settings
+from audit.train.values import Values
 from registry.experiments import TOY_MODEL_TYPE
 
 
@@ -147,7 +147,7 @@ def _works(training: Training, runs: Sequence[Run]) -> Iterator[Work]:
     reached: dict[Run, set[int]] = {}
     for run in runs:
         folder = training.folder(run)
-        epochs = folder.epochs()
+        epochs = folder.kept()
         last = max(epochs, default=0)
         ended = last == wanted or diverged(folder.history()[: last + 1]) is not None
         if not (ended and folder.is_settled()):

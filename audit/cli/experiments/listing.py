@@ -1,0 +1,30 @@
+"""`gcont-audit train --list`: every ablation of both kinds, and what it isolates."""
+
+from dataclasses import asdict
+from json import dumps
+
+import typer
+from rich import box
+from rich.table import Table
+
+from audit.cli.talk import show
+from audit.train.ablations import ABLATIONS as TOY
+from audit.train.transformer.ablations import ABLATIONS as TRANSFORMER
+from registry.experiments import published_tables
+
+
+def show_ablations(*, json: bool) -> None:
+    """Print them as a table, or as JSON."""
+    ablations = (*TOY, *TRANSFORMER)
+    if json:
+        typer.echo(dumps([asdict(one) for one in ablations], indent=1))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("ablation", "tables", "isolates"):
+        table.add_column(heading)
+    for one in ablations:
+        if one is TRANSFORMER[0]:
+            table.add_section()
+        where = ", ".join(str(each.number) for each in published_tables() if one.name in each.rows)
+        table.add_row(one.name, where, one.isolates)
+    show(table)

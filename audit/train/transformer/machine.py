@@ -1,0 +1,98 @@
+"""What a run is trained on: one process or several, each with a device, through accelerate."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, broadcast_object_list
+from torch import Tensor, nn
+
+from audit.processes.seat import find_seat
+
+CPU_ROWS = 16
+"""Windows that go through the model at a time on a CPU: a batch's logits are gigabytes."""
+
+
+class Machine:
+    """The processes that train together, and how each does its share.
+
+    Every process has its own copy of the model, and a share of each batch; gradients are averaged. Rank 0
+    leads: it measures and writes.
+    """
+
+    def __init__(
+        self, device: torch.device, *, micro_batch: int | None = None, compiled: bool = False
+    ) -> None:
+        """`micro_batch`: windows a process puts through at a time, None for what suits the device."""
+        # precision and compilation are the loop's own matter: no setting of the launcher's changes numbers
+        self._accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", dynamo_backend="no")
+        alone = find_seat().size == 1
+        self.device = device if alone else self._accelerator.device
+        self.size: int = self._accelerator.num_processes
+        self.rank: int = self._accelerator.process_index
+        self._compiled = compiled
+        self._micro_batch = micro_batch
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process measures and writes."""
+        return self.rank == 0
+
+    @property
+    def name(self) -> str:
+        """The device, as its maker calls it, and how many of them."""
+        one = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return one if self.size == 1 else f"{self.size} x {one}"
+
+    def take(self) -> None:
+        """Make the device the present thread's own."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def share(self, batch_size: int) -> slice:
+        """Which rows of a batch are this process's."""
+        return slice(self.rank, batch_size, self.size)
+
+    def rows_at_a_time(self, rows: int) -> int:
+        """How many of its rows a process puts through at a time."""
+        return self._micro_batch or (CPU_ROWS if self.device.type == "cpu" else rows)
+
+    def prepared(self, model: nn.Module) -> Any:
+        """The model as it is called in training: its gradients averaged over processes, and compiled."""
+        prepared = self._accelerator.prepare_model(model, device_placement=False)
+        return torch.compile(prepared) if self._compiled else prepared
+
+    def autocast(self, *, bf16: bool) -> torch.autocast:
+        """Products in bf16 where asked for; everything else in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+
+    def without_averaging(self, model: Any) -> AbstractContextManager[Any]:
+        """Within, gradients are added up and not yet averaged over processes."""
+        context: AbstractContextManager[Any] = self._accelerator.no_sync(model)
+        return context
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over processes, on each."""
+        reduced: Tensor = self._accelerator.reduce(values, reduction="mean")
+        return reduced
+
+    def told(self, value: Any) -> Any:
+        """What rank 0 has, on every process."""
+        return value if self.size == 1 else broadcast_object_list([value])[0]
+
+    def spread(self, tensor: Tensor) -> Tensor:
+        """Rank 0's tensor, on every process."""
+        sent: Tensor = tensor if self.size == 1 else broadcast(tensor)
+        return sent
+
+    @contextmanager
+    def first_of_each_host(self) -> Iterator[None]:
+        """Let one process of each machine through, then the others."""
+        with self._accelerator.local_main_process_first():
+            yield
+
+    def close(self) -> None:
+        """Part from the other processes, when all have come to the end."""
+        self._accelerator.end_training()

@@ -1,0 +1,195 @@
+"""Train the runs that were asked for, one after the other, each from where it stands."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Protocol
+
+import torch
+from audit.train.text import Tokens
+
+from audit.errors import OutputError, UsageError
+from audit.threads import threads
+from audit.train.folder import Pace, RunFolder, pace_in
+from audit.train.transformer.config import config_of
+from audit.train.transformer.loop import Loop
+from audit.train.transformer.machine import Machine
+from audit.train.transformer.settings import Run, Settings
+from audit.train.transformer.windows import count_of
+from audit.train.values import Values
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What a call trains: the runs, on what, how, and where they go."""
+
+    runs: tuple[Run, ...]
+    tokens: Tokens
+    settings: Settings
+    out: Path
+    machine: Machine
+
+    def folder(self, run: Run) -> RunFolder:
+        """Where a run's files are."""
+        config = config_of(run, self.tokens, self.settings)
+        return RunFolder(self.out / run.name, config, self.settings.every)
+
+    def check(self) -> None:
+        """Raise UsageError for settings that the text or the machine cannot fill."""
+        settings, tokens = self.settings, self.tokens
+        for part, ids in (("training", tokens.train), ("validation", tokens.valid)):
+            if count_of(ids, settings.sequence) == 0:
+                raise UsageError(
+                    f"{tokens.dataset} has {len(ids)} {part} tokens, a window {settings.sequence + 1}",
+                    "choose a shorter --sequence, or a longer text",
+                )
+        if settings.batch_size % self.machine.size:
+            raise UsageError(
+                f"a batch of {settings.batch_size} on {self.machine.size} processes",
+                "choose a --batch-size that they divide evenly",
+            )
+
+
+class Progress(Protocol):
+    """Who is told how far the training is; called from the thread that trains, on every process."""
+
+    def begin(self, run: Run, step: int) -> None:
+        """A run goes on from a step."""
+
+    def step(self, run: Run, seconds: float) -> None:
+        """It made a step, in so many seconds."""
+
+    def measured(self, run: Run, values: Values) -> None:
+        """It was measured."""
+
+
+def train(training: Training, progress: Progress, *, fresh: bool = False) -> None:
+    """Train every run to its end; what is finished, or has diverged, is left as it is.
+
+    Raises UsageError and OutputError before anything is trained, and KeyboardInterrupt when told to stop:
+    the step that is not whole is given up, and every one before it is kept.
+    """
+    training.check()
+    with ExitStack() as stack:
+        if training.machine.leads:
+            folders = [training.folder(run) for run in training.runs]
+            for folder in folders:
+                folder.check(fresh=fresh)
+            for folder in folders:
+                stack.enter_context(folder.locked())
+                if fresh:
+                    folder.clear()
+        _in_a_thread(lambda stop: _train(training, progress, stop))
+
+
+def _in_a_thread(work: Callable[[Callable[[], bool]], bool]) -> None:
+    """Work in a thread that ends when the main one is told to: a step is given up, not torn apart.
+
+    Raises KeyboardInterrupt where another process was told to stop.
+    """
+    stop = Event()
+    ended: SimpleQueue[BaseException | bool] = SimpleQueue()
+    available = torch.get_num_threads()
+
+    def carry_out() -> None:
+        try:
+            with threads(available):
+                ended.put(work(stop.is_set))
+        except BaseException as error:  # raised again where the outcome is taken
+            ended.put(error)
+
+    thread = Thread(target=carry_out, daemon=True)
+    thread.start()
+    try:
+        outcome = ended.get()
+    finally:
+        stop.set()
+        thread.join()  # it ends with its step, or with what it is writing
+    if isinstance(outcome, BaseException):
+        raise outcome
+    if not outcome:
+        raise KeyboardInterrupt
+
+
+def _train(training: Training, progress: Progress, stopped: Callable[[], bool]) -> bool:
+    """Whether every run came to its end."""
+    training.machine.take()
+    return all(_train_run(training, run, progress, stopped) for run in training.runs)
+
+
+def _train_run(training: Training, run: Run, progress: Progress, stopped: Callable[[], bool]) -> bool:
+    """Whether the run came to its end."""
+    machine, settings, folder = training.machine, training.settings, training.folder(run)
+    reached = machine.told(_reached(folder, settings) if machine.leads else None)
+    if reached is None:
+        return True
+    loop = Loop(run, training.tokens, settings, machine)
+    history: list[Values] = []
+    if reached:
+        _restore(loop, folder, reached, leads=machine.leads)
+        history = [one for one in folder.history() if (one.get("step") or 0) <= reached]
+    progress.begin(run, reached)
+    if not reached:
+        history.append(loop.measured())
+        progress.measured(run, history[-1])
+    earlier = pace_in(folder.path)
+    times: list[float] = []
+    while loop.step < settings.steps and diverged(history) is None:
+        began = time.perf_counter()
+        if not loop.advance(stopped):
+            _keep(loop, folder, history, machine)
+            return False
+        times.append(time.perf_counter() - began)
+        progress.step(run, times[-1])
+        if loop.diverged or settings.is_measured(loop.step):
+            history.append(loop.measured())
+            if machine.leads and times[1:]:
+                folder.write_pace(Pace(machine.name, len(times) - 1, sum(times[1:])).after(earlier))
+            _keep(loop, folder, history, machine, last=is_last(history, settings))
+            progress.measured(run, history[-1])
+    return True
+
+
+def _reached(folder: RunFolder, settings: Settings) -> int | None:
+    """The step that a run goes on from, None where it has come to its end."""
+    kept = max(folder.kept(), default=0)
+    history = [one for one in folder.history() if (one.get("step") or 0) <= kept]
+    if not is_last(history, settings):
+        return kept
+    return None if folder.is_settled() else 0
+
+
+def _restore(loop: Loop, folder: RunFolder, step: int, *, leads: bool) -> None:
+    try:
+        loop.restore(folder.state(step) if leads else {}, step)
+    except (KeyError, RuntimeError) as error:
+        raise OutputError(
+            f"the state in {folder.path} is of something else: {error}", "add --fresh"
+        ) from error
+
+
+def _keep(
+    loop: Loop, folder: RunFolder, history: Sequence[Values], machine: Machine, *, last: bool = False
+) -> None:
+    """Write what the run has come to; of one that has come to its end no state, for none goes on from it."""
+    when = loop.step + loop.diverged
+    if machine.leads and when > 0:
+        folder.write(when, history, {} if last else loop.state(), loop.network())
+        folder.forget_before(when)
+
+
+def is_last(history: Sequence[Values], settings: Settings) -> bool:
+    """Whether a run ended with what was measured of it."""
+    return bool(history) and (history[-1].get("step") == settings.steps or diverged(history) is not None)
+
+
+def diverged(history: Sequence[Values]) -> int | None:
+    """The step in which a run's loss or gradient was no longer finite; None where all were."""
+    for values in history[1:]:
+        if values.get("loss") is None or values.get("valid_loss") is None:
+            return int(values.get("step") or 0)
+    return None
