@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from rich import progress as bars
 
-from audit.cli.talk import Talk, console, show, stopped_by
+from audit.cli.experiments.concluding import conclude
+from audit.cli.talk import Talk, console, stopped_by
 from audit.errors import StoppedError, UsageError
 from audit.pipeline import resolve_device
 from audit.train.ablations import ablation
@@ -19,7 +19,6 @@ from audit.train.trainer import Progress, Training
 from audit.train.trainer import train as train_all
 from audit.train.values import Values
 from audit.train.writing import FILES, write
-from reports.training.document import to_json
 from reports.training.terminal import to_terminal
 
 SHOWN = (("acc", "acc"), ("W_v1", "W v1"), ("G_v1", "G v1"))
@@ -79,15 +78,7 @@ def _perform(training: Training, talk: Talk, *, fresh: bool, json: bool) -> None
             stopped_by(stop),
             f"finished epochs are kept in {training.out}; the same command goes on from there",
         ) from stop
-    written = write(training)
-    if written.left_out:
-        talk.note(f"{written.left_out} runs in {training.out} are unfinished or trained otherwise: left out")
-    if json:
-        typer.echo(to_json(written.experiment), nl=False)
-        return
-    show(to_terminal(written.experiment))
-    if not talk.quiet:
-        typer.echo(f"Written to {training.out}: {', '.join(sorted(FILES))}", err=True)
+    conclude(write(training), training.out, FILES, to_terminal, talk, json=json)
 
 
 @contextmanager

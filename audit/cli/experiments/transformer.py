@@ -11,7 +11,8 @@ import torch
 import typer
 
 from audit.cli.experiments.bars import text_bar, training_bar
-from audit.cli.talk import Talk, show, stopped_by
+from audit.cli.experiments.concluding import conclude
+from audit.cli.talk import Talk, stopped_by
 from audit.errors import AuditError, SelectionError, StoppedError, UsageError
 from audit.pipeline import resolve_device
 from audit.processes.seat import Seat, find_seat
@@ -23,7 +24,6 @@ from audit.train.transformer.settings import PRESETS, Precision, Preset, Run, Sc
 from audit.train.transformer.trainer import Training
 from audit.train.transformer.trainer import train as train_all
 from audit.train.transformer.writing import AUDITS, FILES, write
-from reports.training.document import to_json
 from reports.training.transformer.terminal import to_terminal
 
 TEXT = ".tokens"
@@ -167,15 +167,7 @@ def _conclude(training: Training, talk: Talk, *, json: bool) -> None:
     """Audit the runs of this call, and write and print the report over all runs in the folder."""
     for run in training.runs:
         _audit(training, run, talk)
-    written = write(training)
-    if written.left_out:
-        talk.note(f"{written.left_out} runs in {training.out} are unfinished or trained otherwise: left out")
-    if json:
-        typer.echo(to_json(written.experiment), nl=False)
-        return
-    show(to_terminal(written.experiment))
-    if not talk.quiet:
-        typer.echo(f"Written to {training.out}: {', '.join((*sorted(FILES), AUDITS))}", err=True)
+    conclude(write(training), training.out, (*FILES, AUDITS), to_terminal, talk, json=json)
 
 
 def _audit(training: Training, run: Run, talk: Talk) -> None:

@@ -1,0 +1,33 @@
+"""The end of `gcont-audit train`, of either kind of network: what the report leaves out, and the report."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import typer
+from rich.console import RenderableType
+
+from audit.cli.talk import Talk, show
+from audit.train.reporting import Written
+from reports.training.document import to_json
+from reports.training.model import Experiment
+
+
+def conclude(
+    written: Written,
+    out: Path,
+    files: Iterable[str],
+    to_terminal: Callable[[Experiment], RenderableType],
+    talk: Talk,
+    *,
+    json: bool,
+) -> None:
+    """Print the report that was written, and say where."""
+    if count := written.left_out:
+        runs = "1 run in {} is" if count == 1 else f"{count} runs in {{}} are"
+        talk.note(f"{runs.format(out)} unfinished or trained otherwise: left out")
+    if json:
+        typer.echo(to_json(written.experiment), nl=False)
+        return
+    show(to_terminal(written.experiment))
+    if not talk.quiet:
+        typer.echo(f"Written to {out}: {', '.join(sorted(files))}", err=True)
