@@ -56,7 +56,10 @@ ELSEWHERE = {
 }
 """The tests of model types that transformers has under another name, or in parts."""
 
-OWN_TRAINED = {"residual-mlp": "test_the_network_that_is_saved_computes_what_was_trained"}
+OWN_TRAINED = {
+    "residual-mlp": "test_the_network_that_is_saved_computes_what_was_trained",
+    "ablated-llama": "test_each_ablation_removes_exactly_what_it_says",
+}
 """The same of those that the experiments leave."""
 
 OWN_TYPED = {"nemotron-nas": "test_layers_found_by_architecture_search_say_what_they_lack"}

@@ -40,8 +40,7 @@ def train(
     quiet: o.Quiet = False,
     verbose: o.Verbose = 0,
 ) -> None:
-    """Train the toy MLPs or the small transformers of arXiv:2605.04971 with a part taken away, measure them,
-    compare with the paper."""
+    """Train toy MLPs or small transformers with a part taken away, and compare with arXiv:2605.04971."""
     talk = Talk(quiet, verbose)
     with talk.errors():
         if listing:
