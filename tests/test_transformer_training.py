@@ -248,6 +248,20 @@ def test_bf16_follows_the_same_curve() -> None:
     assert losses["bf16"] != losses["fp32"]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize(("precision", "compiled"), [("fp32", False), ("bf16", False), ("bf16", True)])
+def test_a_gpu_follows_the_cpus_curve(precision: str, compiled: bool) -> None:
+    [run] = runs("tf-gqa")
+    settings = replace(THIN, precision=precision)  # type: ignore[arg-type]
+    losses = []
+    for machine in (Machine(CPU), Machine(torch.device("cuda"), compiled=compiled)):
+        loop = Loop(run, tokens(), settings, machine)
+        for _ in range(10):
+            loop.advance()
+        losses.append(loop.measured()["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02 if precision == "bf16" else 1e-3)
+
+
 # Runs in their folders
 
 

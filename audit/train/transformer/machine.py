@@ -1,7 +1,7 @@
 """What a run is trained on: one process or several, each with a device, through accelerate."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class Machine:
 
     def take(self) -> None:
         """Make the device the present thread's own."""
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)
 
     def share(self, batch_size: int) -> slice:
@@ -64,9 +64,12 @@ class Machine:
         prepared = self._accelerator.prepare_model(model, device_placement=False)
         return torch.compile(prepared) if self._compiled else prepared
 
-    def autocast(self, *, bf16: bool) -> torch.autocast:
+    def autocast(self, *, bf16: bool) -> AbstractContextManager[Any]:
         """Products in bf16 where asked for; everything else in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
+        if not bf16:
+            return nullcontext()
+        context: AbstractContextManager[Any] = torch.autocast(self.device.type, torch.bfloat16)
+        return context
 
     def without_averaging(self, model: Any) -> AbstractContextManager[Any]:
         """Within, gradients are added up and not yet averaged over processes."""

@@ -103,9 +103,9 @@ class Attention(nn.Module):
         k = self.k_norm(heads(self.k_proj(x), self.kv_heads))
         v = heads(self.act_fn(self.v_proj(x)), self.kv_heads)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        k, v = (each.repeat_interleave(self.heads // self.kv_heads, dim=1) for each in (k, v))
         if self.softmax:
-            grouped = self.kv_heads < self.heads
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         else:
             mixed = _averaged(q, k, v)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
