@@ -6,6 +6,7 @@ import lzma
 import os
 import sys
 import sysconfig
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from audit.errors import AuditError, DataError, OutputError, PathNotFoundError, SelectionError, UsageError
 from audit.train.text import DATASETS, Tokens, cache, load
@@ -60,26 +61,71 @@ def refused(kind: type[AuditError], folder: Path, kept: Path, tokenizer: str = "
     return caught.value
 
 
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.parts: list[list[object]] = []
+
+    def begin(self, part: str, total_bytes: int | None) -> None:
+        self.parts.append([part, total_bytes, 0])
+
+    def advance(self, count: int, /) -> None:
+        self.parts[-1][2] += count
+
+
 # Python's library
 
 
 def test_the_docstrings_of_a_library_are_read_and_nothing_else_of_it(tmp_path, kept, monkeypatch):
     root = tmp_path / "lib"
-    for place in range(19):
+    for place in range(18):
         written(root, **{f"m{place:02}_py": f'"""Module {place}."""\nx = 1\n'})
     written(root / "pack", __init___py="", a_py="", bad_py='"""No Python."""\n(')
     (root / "pack" / "b.py").write_text(
         '"""Of b.\n\n    Indented."""\n"""Not one."""\nif True:\n    class C:\n        """Of C."""\n'
-        '        def f(self):\n            """Of f: \\udc80."""\n            lambda: """Not one"""\n'
-        'async def g():\n    """Of g."""\n'
+        '        def f(self):\n            """Of f: \\udc80\\d."""\n            lambda: """Not one"""\n'
+        'async def g():\n    """Of g: é."""\n'
     )
-    for other in ("test", "pack/tests", "site-packages", "idlelib", "config-3.11", "tkinter"):
+    written(root / "pack" / "idlelib", x_py="def f():\n    '''Not the one at the top.'''\n")
+    written(root / "pack", nul_py=b'"""No Python."""\0', x_txt='"""No Python."""')
+    (root / "m99.py").symlink_to("nowhere.py")
+    left_out = ("test", "pack/tests", "site-packages", "idlelib", "config-3.11", "tkinter")
+    for other in left_out:
         written(root / other, x_py='"""Left out."""\n')
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(root))
-    tokens = load("stdlib", None, "bytes", kept)
-    assert told(tokens.train) == [f"Module {place}.\n".encode() for place in range(19)]
-    assert told(tokens.valid) == [b"Of b.\n\nIndented.\n\nOf C.\n\nOf f: ?.\n\nOf g.\n"]
+    listener = Listener()
+    tokens = load("stdlib", None, "bytes", kept, listener)
+    train = [f"Module {place}.\n" for place in range(18)] + ["Not the one at the top.\n"]
+    assert told(tokens.train) == [one.encode() for one in train]
+    assert told(tokens.valid) == ["Of b.\n\nIndented.\n\nOf C.\n\nOf f: ?\\d.\n\nOf g: é.\n".encode()]
     assert (tokens.dataset, tokens.tokenizer, tokens.vocabulary) == ("stdlib", "bytes", 257)
+    read = sum(
+        file.stat().st_size
+        for folder in (root, root / "pack", root / "pack" / "idlelib")
+        for file in folder.glob("*.py")
+        if file.exists()
+    )
+    sizes = [len(part) - ends for part, ends in ((tokens.train, 19), (tokens.valid, 1))]
+    assert listener.parts == [
+        ["docstrings", read, read],
+        ["train", sizes[0], sizes[0]],
+        ["valid", sizes[1], sizes[1]],
+    ]
+    written(root, m18_py='"""Another module."""\n')
+    assert load("stdlib", None, "bytes", kept).digest != tokens.digest
+
+
+def test_docstrings_are_found_in_every_branch(tmp_path, kept, monkeypatch):
+    branches = ("try:", "except OSError:", "else:", "finally:")
+    source = "\n".join(f'{one}\n    def f():\n        """Under {one}"""' for one in branches)
+    root = written(tmp_path / "lib", **{f"m{place:02}_py": source for place in range(20)})
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(root))
+    (document,) = told(load("stdlib", None, "bytes", kept).valid)
+    # handlers lie before the other branches in Python's grammar
+    assert sorted(document.decode().split("\n\n")) == sorted(
+        ["Under try:", "Under except OSError:", "Under else:", "Under finally:\n"]
+    )
 
 
 def test_this_pythons_library_is_a_megabyte_of_text(kept):
@@ -90,6 +136,7 @@ def test_this_pythons_library_is_a_megabyte_of_text(kept):
 
 
 def test_a_python_without_sources_says_so(tmp_path, kept, monkeypatch):
+    written(tmp_path / "python311.zip", site_py='"""One is not enough."""')
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "python311.zip"))
     with pytest.raises(DataError, match=r"python311\.zip holds no source files of Python's standard library"):
         load("stdlib", None, "bytes", kept)
@@ -109,6 +156,7 @@ def test_lines_of_files_become_bytes_and_markers_the_end_of_a_document(tmp_path,
             "README_md": "no",
         },
     )
+    (folder / "train-2.txt").mkdir()
     tokens = load("", folder, "bytes", kept)
     assert told(tokens.train) == [
         b"first\nlast without newline",
@@ -148,17 +196,27 @@ def test_where_a_document_ends_is_part_of_the_digest(tmp_path, kept):
 @pytest.mark.parametrize("pack", [bytes, lzma.compress], ids=["plain", "xz"])
 def test_the_last_twentieth_of_a_single_file_is_for_validation(tmp_path, kept, pack):
     name = "input_txt" if pack is bytes else "input_txt_xz"
-    folder = written(tmp_path / "one", **{name: pack(b"123456789\n" * 100), "test_txt": "no"})
-    tokens = load("", folder, "bytes", kept)
+    packed = pack(b"123456789\n" * 100)
+    folder = written(tmp_path / "one", **{name: packed}, test_txt="no", wiki_test_raw="no")
+    listener = Listener()
+    tokens = load("", folder, "bytes", kept, listener)
     assert told(tokens.train) == [b"123456789\n" * 95]
     assert told(tokens.valid) == [b"123456789\n" * 5]
+    size = len(packed)
+    assert listener.parts == [["train", size, size], ["valid", size, size]]
+    written(folder, **{name: pack(b"a\n" * 100)})
+    assert told(load("", folder, "bytes", kept).valid) == [b"a\n" * 5]
 
 
 def test_no_files_to_train_on_names_what_is_sought_and_what_is_there(tmp_path, kept):
     folder = written(tmp_path / "wiki", valid_txt="a\n", test_txt="b\n")
     message = str(refused(PathNotFoundError, folder, kept))
     assert "holds no train text: no train*.txt" in message
-    assert "but test.txt, valid.txt" in message
+    assert "but test.txt, valid.txt: put" in message
+    many = written(tmp_path / "many", **{f"{place}_md": "" for place in range(10)})
+    assert "but 0.md, 1.md, 2.md, 3.md, 4.md, 5.md, 6.md, 7.md and 2 more" in str(
+        refused(PathNotFoundError, many, kept)
+    )
     assert "no file at all" in str(refused(PathNotFoundError, written(tmp_path / "empty"), kept))
     two = written(tmp_path / "two", **{"train-0_txt": "a\n", "train-1_txt": "b\n"})
     assert "holds no valid text" in str(refused(PathNotFoundError, two, kept))
@@ -186,14 +244,26 @@ def test_what_is_not_utf8_is_named_with_its_place(tmp_path, kept):
     assert "train.txt is not UTF-8: byte 8 does not belong there" in refused(DataError, folder, kept).message
 
 
-def test_a_part_without_text_is_refused(tmp_path, kept):
-    folder = written(tmp_path / "hollow", train_txt="a\n", valid_txt="<|endoftext|>\n")
-    assert refused(DataError, folder, kept).message == "the valid text of hollow is empty"
+@pytest.mark.parametrize(
+    ("files", "part"),
+    [
+        ({"train_txt": "a\n", "valid_txt": "<|endoftext|>\n"}, "valid"),
+        ({"train_txt": "a\n", "valid_txt": ""}, "valid"),
+        ({"train_txt": "<|endoftext|>\n", "valid_txt": "a\n"}, "train"),
+        ({"input_txt": "a single line"}, "valid"),
+    ],
+)
+def test_a_part_without_text_is_refused(tmp_path, kept, files, part):
+    folder = written(tmp_path / "hollow", **files)
+    assert refused(DataError, folder, kept).message == f"the {part} text of hollow is empty"
+    assert list(kept.iterdir()) == []
 
 
 def test_names_that_are_none_are_told(tmp_path, kept):
-    with pytest.raises(SelectionError, match="there is no text 'wikitext2': did you mean wikitext-2"):
-        load("wikitext2", None, "bytes", kept)
+    with pytest.raises(SelectionError, match="there is no text 'WIKITEXT_2': did you mean wikitext-2"):
+        load("WIKITEXT_2", None, "bytes", kept)
+    with pytest.raises(SelectionError, match="there are stdlib, wikitext-2, wikitext-103; --data names"):
+        load("poems", None, "bytes", kept)
     with pytest.raises(UsageError, match="comes with Python and is read from no folder: leave out --data"):
         load("stdlib", tmp_path, "bytes", kept)
     with pytest.raises(PathNotFoundError, match="there is no tokenizer gpt3: it is bytes, gpt2, or a folder"):
@@ -201,25 +271,17 @@ def test_names_that_are_none_are_told(tmp_path, kept):
     assert tuple(DATASETS) == ("stdlib", "wikitext-2", "wikitext-103")
 
 
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.parts: list[list[object]] = []
-
-    def begin(self, part: str, total_bytes: int | None) -> None:
-        self.parts.append([part, total_bytes, 0])
-
-    def advance(self, count: int, /) -> None:
-        self.parts[-1][2] += count
-
-
 def test_progress_is_told_in_bytes_as_they_lie_on_disk(tmp_path, kept):
     packed = lzma.compress(np.random.default_rng(0).integers(97, 122, 300_000, np.uint8).tobytes())
-    folder = written(tmp_path / "a", train_txt_xz=packed, valid_txt="a\nb\n")
+    folder = written(tmp_path / "a", train_txt_xz=packed, valid_txt="a\nb\n", valid2_txt="\n" * 3)
     listener = Listener()
     load("", folder, "bytes", kept, listener)
-    assert listener.parts == [["train", len(packed), len(packed)], ["valid", 4, 4]]
+    assert listener.parts == [["train", len(packed), len(packed)], ["valid", 7, 7]]
+
+
+def test_a_text_is_called_as_the_folder_it_lies_in(tmp_path, kept, monkeypatch):
+    monkeypatch.chdir(written(tmp_path / "poems", train_txt="a\n", valid_txt="b\n"))
+    assert load("", Path(), "bytes", kept).dataset == "poems"
 
 
 # The cache
@@ -255,18 +317,99 @@ def test_a_damaged_cache_is_made_anew(tmp_path, kept, spoil, end):
     assert (again.digest, told(again.train), told(again.valid)) == (first.digest, [b"abc\n"], [b"d\n"])
 
 
-def test_a_stop_halfway_leaves_nothing_that_is_taken_for_whole(tmp_path, kept, monkeypatch):
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "null", "5", "{}", '{"bytes": 1}', '{"bytes": []}', '{"bytes": {"train": "1"}}', "[" * 100_000],
+    ids=lambda content: content[:25],
+)
+def test_a_cache_whose_json_has_another_shape_is_made_anew(tmp_path, kept, content):
     folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    digest = load("", folder, "bytes", kept).digest
+    next(kept.glob("*.json")).write_text(content)
+    again = load("", folder, "bytes", kept)
+    assert (again.digest, told(again.train), told(again.valid)) == (digest, [b"abc\n"], [b"d\n"])
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: bytes(len(content)),
+        lambda content: b"PK\x03\x04" + content[4:],
+        lambda content: content.replace(b"{", b"(", 1),
+        lambda content: content.replace(b"<u2", b"<i2"),
+        lambda content: content.replace(b"(5,)", b"(4,)"),
+    ],
+    ids=["zeros", "a zip", "no dict", "another dtype", "another length"],
+)
+def test_ids_with_a_damaged_header_are_made_anew(tmp_path, kept, spoil):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    load("", folder, "bytes", kept)
+    file = next(kept.glob("*.train.npy"))
+    whole = file.read_bytes()
+    file.write_bytes(spoil(whole))
+    assert file.read_bytes() != whole
+    tokens = load("", folder, "bytes", kept)
+    assert (tokens.train.dtype, told(tokens.train)) == (np.uint16, [b"abc\n"])
+    assert file.read_bytes() == whole
+
+
+def test_the_files_of_ids_are_numpys(tmp_path, kept):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    load("", folder, "bytes", kept)
+    read = np.load(next(kept.glob("*.train.npy")))
+    assert (read.dtype, read.tolist()) == (np.uint16, [*b"abc\n", END])
+
+
+class Stopped(Listener):
+    """Is interrupted while the second part is read."""
+
+    def advance(self, count: int, /) -> None:
+        super().advance(count)
+        if len(self.parts) == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["reading", "moving", "saying so"])
+def test_a_stop_halfway_leaves_nothing_that_is_taken_for_whole(tmp_path, kept, monkeypatch, place):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    move = Path.replace
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "write_file", stop)
+        if place == "moving":
+            patch.setattr(Path, "replace", lambda file, to: (stop if "valid" in to.name else move)(file, to))
+        elif place == "saying so":
+            patch.setattr(cache, "write_file", stop)
         with pytest.raises(KeyboardInterrupt):
-            load("", folder, "bytes", kept)
-    assert not list(kept.glob("*.json"))
-    assert told(load("", folder, "bytes", kept).train) == [b"abc\n"]
+            load("", folder, "bytes", kept, Stopped() if place == "reading" else Listener())
+    left = {"reading": [], "moving": [".train.npy"], "saying so": [".train.npy", ".valid.npy"]}
+    assert sorted(path.name[16:] for path in kept.iterdir()) == left[place]
+    listener = Listener()
+    tokens = load("", folder, "bytes", kept, listener)
+    assert len(listener.parts) == 2
+    assert (told(tokens.train), told(tokens.valid)) == ([b"abc\n"], [b"d\n"])
+
+
+def test_ids_that_are_gone_at_once_are_no_endless_loop(tmp_path, kept, monkeypatch):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    monkeypatch.setattr(cache, "write_file", lambda file, content: None)
+    assert "the ids just written to" in refused(DataError, folder, kept).message
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path, kept):
+    hour = 3600
+    for name, hours in {".draft.old": 25, ".draft.fresh": 23, "notes": 25}.items():
+        age = time.time() - hours * hour
+        os.utime(written(kept / name, train_npy="half"), (age, age))
+    # as one that its process removes at this moment
+    (kept / ".draft.vanished").symlink_to(tmp_path / "nowhere")
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    load("", folder, "bytes", kept)
+    assert not (kept / ".draft.old").exists()
+    assert (kept / ".draft.fresh" / "train.npy").read_text() == "half"
+    assert (kept / "notes" / "train.npy").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
@@ -284,6 +427,10 @@ SAMPLE = (
 )
 
 
+RUNS = [f"a{run}" for run in ("\n\n", "\n\n\n", " \n", "\n ", "\n  ", "\n\t")] * 9
+"""White space at a text's end is one token, and so learnt as one: a cut in it is seen in the ids."""
+
+
 def trained(*, end: bool = True) -> Tokenizer:
     """A small BPE of GPT-2's kind, by the library's own trainer."""
     tokenizer = Tokenizer(models.BPE())
@@ -294,7 +441,7 @@ def trained(*, end: bool = True) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<|endoftext|>"] if end else [],
     )
-    tokenizer.train_from_iterator([SAMPLE], trainer)
+    tokenizer.train_from_iterator([SAMPLE, *RUNS], trainer)
     return tokenizer
 
 
@@ -319,7 +466,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 ALPHABET = st.sampled_from(
-    [*"ab1'.\n\n\n   \t\r\x1c\x85\u00a0\u2003é", "\n ", "\n\n", "'s", " <|endoftext|>", "the"]
+    [
+        *"ab1'.\n\n\n   \t\r\x1c\x85\u00a0\u2003é",
+        "\n ",
+        "\n\n",
+        "'s",
+        " <|endoftext|>",
+        "the",
+        "a\n <|endoftext|>",
+        "a\n\nb",
+    ]
 )
 
 
@@ -335,14 +491,19 @@ def test_a_document_in_pieces_has_the_ids_of_the_whole(small, kind, document):
     assert pieces == [*whole, encoder.end]
 
 
-def test_lines_are_really_encoded_apart_where_they_may_be(small):
-    encoder = folder_bpe(small["encoder.json vocab.bpe"])
+@pytest.mark.parametrize("kind", ["encoder.json vocab.bpe", "vocab.json merges.txt", "tokenizer.json"])
+def test_lines_are_really_encoded_apart_where_they_may_be(small, kind):
+    encoder = folder_bpe(small[kind])
     assert encoder.may_cut("one\n", "two\n")
     assert encoder.may_cut(" \n", " = Title = \n")
     assert not encoder.may_cut("one \n", "two\n")
     assert not encoder.may_cut("\n", "two\n")
     assert not encoder.may_cut("one\n", "  two\n")
     assert not encoder.may_cut("one\n", "\n")
+    assert not encoder.may_cut("one\n", " \n")
+    assert not encoder.may_cut("one\n", " <|endoftext|>\n")
+    assert encoder.may_cut("one\n", "<|endoftext|> two\n")
+    assert not encoder.may_cut("one", "two\n")
 
 
 @pytest.mark.parametrize("kind", ["encoder.json vocab.bpe", "vocab.json merges.txt", "tokenizer.json"])
@@ -355,6 +516,46 @@ def test_the_same_tokenizer_in_other_files_gives_the_librarys_ids(small, tmp_pat
     assert tokens.train.tolist() == [*whole, end, *whole, end]
     assert tokens.valid.tolist() == [*reference.encode("the cat\n").ids, end]
     assert tokens.vocabulary == reference.get_vocab_size()
+    assert tokens.tokenizer == Path(small[kind]).name
+
+
+def test_a_tokenizer_in_the_folder_one_stands_in_is_called_by_its_name(small, monkeypatch):
+    monkeypatch.chdir(small["tokenizer.json"])
+    assert folder_bpe(".").name == Path(small["tokenizer.json"]).name
+
+
+def test_a_tokenizer_neither_adds_to_a_text_nor_cuts_it_off(tmp_path, kept, monkeypatch):
+    changed, reference = trained(), trained()
+    changed.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", reference.token_to_id("<|endoftext|>"))]
+    )
+    changed.enable_truncation(3)
+    changed.enable_padding(length=40)
+    name = saved(changed, tmp_path / "bpe", "tokenizer.json")
+    monkeypatch.setattr(cache, "_CHUNK", 0)
+    folder = written(tmp_path / "a", train_txt="the cat\nthe\n", valid_txt="a\n")
+    whole = reference.encode("the cat\nthe\n").ids
+    assert load("", folder, name, kept).train.tolist() == [*whole, reference.token_to_id("<|endoftext|>")]
+
+
+def test_no_two_tokenizers_have_one_digest(tmp_path, kept):
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merged, turned = [*alphabet, "ab", "aba", "bab"], ["ab", *alphabet, "aba", "bab"]
+    names = []
+    for words in (merged, turned):
+        ids = {one: place for place, one in enumerate(words)}
+        for merges in ("a b\nab a\n", "a b\nb ab\n"):
+            place = tmp_path / f"bpe{len(names)}"
+            names.append(str(written(place, vocab_json=json.dumps(ids), merges_txt=merges)))
+    for end in (True, False):
+        names.append(saved(trained(end=end), tmp_path / f"bpe{len(names)}", "tokenizer.json"))
+    folder = written(tmp_path / "a", train_txt="aba", valid_txt="b")
+    tokens = [load("", folder, name, kept) for name in names]
+    assert len({one.digest for one in tokens}) == 6
+    assert [one.train.tolist() for one in tokens[:4]] == [
+        [merged.index("aba")], [merged.index("ab"), merged.index("a")],
+        [turned.index("aba")], [turned.index("ab"), turned.index("a")],
+    ]  # fmt: skip
 
 
 def test_a_vocabulary_without_an_end_of_text_puts_nothing_between_documents(tmp_path, kept):
@@ -375,31 +576,50 @@ def normalised(tokenizer: Tokenizer) -> None:
     tokenizer.normalizer = normalizers.NFC()
 
 
+def unsplit(tokenizer: Tokenizer) -> None:
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+
 def greedy(tokenizer: Tokenizer) -> None:
-    tokenizer.add_tokens([AddedToken("the", lstrip=True)])
+    tokenizer.add_special_tokens([AddedToken("<|endoftext|>", lstrip=True)])
 
 
-@pytest.mark.parametrize("change", [prefixed, normalised, greedy])
+def greedy_behind(tokenizer: Tokenizer) -> None:
+    tokenizer.add_special_tokens([AddedToken("<|endoftext|>", rstrip=True)])
+
+
+def over_lines(tokenizer: Tokenizer) -> None:
+    tokenizer.add_tokens(["one\nthe"])
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+
+
+@pytest.mark.parametrize("change", [prefixed, normalised, unsplit, greedy, greedy_behind, over_lines])
 def test_a_tokenizer_of_another_kind_takes_documents_whole(tmp_path, kept, monkeypatch, change):
-    reference = trained()
+    reference = trained(end=change in (prefixed, normalised, unsplit))
     change(reference)
     name = saved(reference, tmp_path / "bpe", "tokenizer.json")
     monkeypatch.setattr(cache, "_CHUNK", 0)
-    text = "one\nthe\nthe cat\n the\n"
+    text = "one\nthe\n zz\n<|endoftext|>the<|endoftext|>\n the e\n\u0301\n"
     folder = written(tmp_path / "a", train_txt=text, valid_txt="a\n")
     tokens = load("", folder, name, kept)
     assert tokens.train.tolist() == [*reference.encode(text).ids, reference.token_to_id("<|endoftext|>")]
+    assert tokens.vocabulary == reference.get_vocab_size()
 
 
+@pytest.mark.parametrize("kind", ["vocab.json merges.txt", "tokenizer.json"])
 @pytest.mark.parametrize(("size", "dtype"), [(65536, np.uint16), (65537, np.uint32)])
-def test_ids_have_the_bytes_they_need(tmp_path, kept, size, dtype):
+def test_ids_have_the_bytes_they_need(tmp_path, kept, size, dtype, kind):
     vocabulary = {one: place for place, one in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bpe = written(
-        tmp_path / "bpe", vocab_json=json.dumps({**vocabulary, "a": size - 1}), merges_txt="#version: 0.2\n"
-    )
+    vocabulary["a"] = size - 1
+    if kind == "tokenizer.json":
+        bpe = saved(Tokenizer(models.BPE(vocab=vocabulary, merges=[])), tmp_path / "bpe", kind)
+    else:
+        files = {"vocab_json": json.dumps(vocabulary), "merges_txt": "#version: 0.2\n\n"}
+        bpe = str(written(tmp_path / "bpe", **files))
     folder = written(tmp_path / "a", train_txt="a", valid_txt="a")
-    tokens = load("", folder, str(bpe), kept)
+    tokens = load("", folder, bpe, kept)
     assert (tokens.train.dtype, tokens.train.tolist(), tokens.vocabulary) == (dtype, [size - 1], size)
+    assert load("", folder, bpe, kept).train.tolist() == [size - 1]
 
 
 @pytest.mark.parametrize(
@@ -408,10 +628,16 @@ def test_ids_have_the_bytes_they_need(tmp_path, kept, size, dtype):
         ({"vocab_json": "{", "merges_txt": ""}, "vocab.json is no JSON"),
         ({"vocab_json": "[]", "merges_txt": ""}, "holds no vocabulary, but list"),
         ({"vocab_json": '{"a": "b"}', "merges_txt": ""}, "gives 'a' no id"),
+        ({"vocab_json": '{"a": true}', "merges_txt": ""}, "gives 'a' no id"),
+        ({"vocab_json": '{"a": -1}', "merges_txt": ""}, "gives 'a' no id"),
+        ({"vocab_json": '{"a": 4294967296}', "merges_txt": ""}, "gives 'a' no id"),
+        ({"vocab_json": "[" * 100_000, "merges_txt": ""}, "vocab.json is no JSON"),
         ({"vocab_json": '{"a": 0}', "merges_txt": ""}, "lacks 255 of the 256 bytes"),
         ({"vocab_json": b"\xff", "merges_txt": ""}, "vocab.json cannot be read"),
         ({"tokenizer_json": '{"model": 1}'}, "tokenizer.json holds no tokenizer that can be read"),
+        ({"tokenizer_json": Tokenizer(models.BPE()).to_str()}, "tokenizer.json holds an empty vocabulary"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_broken_tokenizer_is_named(tmp_path, files, words):
     with pytest.raises(DataError, match=words):
@@ -426,6 +652,7 @@ def test_merges_of_another_vocabulary_are_refused(small, tmp_path):
 
 
 def test_a_folder_without_a_tokenizer_says_what_is_sought(tmp_path):
+    written(tmp_path, vocab_json="{}")
     with pytest.raises(PathNotFoundError, match=r"no vocab\.json with merges\.txt, no tokenizer\.json"):
         folder_bpe(str(tmp_path))
 

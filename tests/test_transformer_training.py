@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ from audit.train.transformer.model import Transformer
 from audit.train.transformer.settings import Run, Settings
 from audit.train.transformer.trainer import Training, diverged, train
 from audit.train.transformer.windows import Windows, spread
+from audit.train.values import Values
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -69,6 +70,13 @@ class Stopper(Silent):
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGUSR1)
             time.sleep(0.05)  # until the main thread has heard of it
+
+
+def measured(loop: Loop) -> Values:
+    """What is measured where nobody stops it."""
+    values = loop.measured()
+    assert values is not None
+    return values
 
 
 # The order of the text
@@ -171,7 +179,7 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
     for loop in (whole, parted):
         for _ in range(3):
             loop.advance()
-    assert whole.measured()["loss"] == pytest.approx(parted.measured()["loss"], rel=1e-5)
+    assert measured(whole)["loss"] == pytest.approx(measured(parted)["loss"], rel=1e-5)
     for name, found in whole.network().items():
         torch.testing.assert_close(found, parted.network()[name], rtol=1e-3, atol=1e-4)
 
@@ -185,7 +193,7 @@ def test_one_batch_can_be_learnt_by_heart() -> None:
     losses = []
     for _ in range(150):
         loop.advance()
-        losses.append(loop.measured()["loss"])
+        losses.append(measured(loop)["loss"])
     assert losses[0] == pytest.approx(math.log(11), abs=0.2)
     assert losses[-1] is not None
     assert losses[-1] < 0.1
@@ -203,7 +211,7 @@ def test_perplexity_is_that_of_the_validation_windows() -> None:
             window = torch.from_numpy(valid[start : start + 9].astype(np.int64))
             total += float(F.cross_entropy(model(window[None, :-1])[0], window[1:], reduction="sum"))
             count += 8
-    found = loop.measured()
+    found = measured(loop)
     assert found["valid_loss"] == pytest.approx(total / count, rel=1e-5)
     assert found["ppl"] == pytest.approx(math.exp(total / count), rel=1e-5)
     assert "loss" not in found
@@ -214,16 +222,16 @@ def test_the_continuity_is_numpys() -> None:
     loop = Loop(run, tokens(), THIN, Machine(CPU))
     for _ in range(5):
         loop.advance()
-    found, weights = loop.measured(), loop.network()
+    found, weights = measured(loop), loop.network()
     maps: dict[str, list[np.ndarray]] = {}
     for layer in range(3):
         matrices = {
             name: weights[f"model.layers.{layer}.{path}.weight"].double().numpy()
             for name, path in PROJECTIONS.items()
         }
-        # two query heads of 8 channels, one key and value head here: O's columns of both see the same values
-        heads = matrices["O"].shape[1] // matrices["V"].shape[0]
-        matrices["OV"] = matrices["O"] @ np.tile(matrices["V"], (heads, 1))
+        # four query heads of 4 channels: the first two read the values of one head, the others those of another
+        seen = [matrices["V"][4 * head : 4 * head + 4] for head in (0, 0, 1, 1)]
+        matrices["OV"] = matrices["O"] @ np.concatenate(seen)
         for name, matrix in matrices.items():
             maps.setdefault(name, []).append(matrix)
     for name, chain in maps.items():
@@ -242,7 +250,7 @@ def test_bf16_follows_the_same_curve() -> None:
         loop = Loop(run, tokens(), replace(THIN, precision=precision), Machine(CPU))  # type: ignore[arg-type]
         for _ in range(10):
             loop.advance()
-        losses[precision] = loop.measured()["loss"]
+        losses[precision] = measured(loop)["loss"]
         assert {one.dtype for one in loop.network().values()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert losses["bf16"] != losses["fp32"]
@@ -258,7 +266,7 @@ def test_a_gpu_follows_the_cpus_curve(precision: str, compiled: bool) -> None:
         loop = Loop(run, tokens(), settings, machine)
         for _ in range(10):
             loop.advance()
-        losses.append(loop.measured()["loss"])
+        losses.append(measured(loop)["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=0.02 if precision == "bf16" else 1e-3)
 
 
@@ -380,6 +388,32 @@ def test_killed_outright_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert contents(tmp_path / "killed/tf-qknorm-1") == contents(tmp_path / "whole/tf-qknorm-1")
 
 
+@pytest.mark.parametrize("when", [1, 2, 3, 4])
+def test_stopped_while_it_is_measured_it_measures_when_it_goes_on(
+    tmp_path: Path, when: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first step, after four, after eight, and after the last."""
+    train(training(tmp_path / "whole", "tf-silu"), Silent())
+    validated, calls = Loop._validated, 0
+
+    def stopping(loop: Loop, stopped: Callable[[], bool]) -> Values | None:
+        nonlocal calls
+        calls += 1
+        if calls == when:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.05)
+        return validated(loop, stopped)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "_validated", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(training(tmp_path / "stopped", "tf-silu"), Silent())
+    states = [int(file.stem) for file in (tmp_path / "stopped/tf-silu-1/.state").glob("*.safetensors")]
+    assert states == ([4 * (when - 1)] if when > 1 else [])
+    train(training(tmp_path / "stopped", "tf-silu"), Silent())
+    assert contents(tmp_path / "stopped/tf-silu-1") == contents(tmp_path / "whole/tf-silu-1")
+
+
 def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
     class Refusing(Silent):
         def begin(self, run: Run, step: int) -> None:
@@ -490,7 +524,7 @@ def test_a_projection_that_is_not_finite_has_no_continuity() -> None:
     with torch.no_grad():
         loop._parameters["model.layers.1.self_attn.v_proj.weight"][0, 0] = math.nan
         loop._parameters["model.layers.1.mlp.gate_proj.weight"].zero_()
-    found = loop.measured()
+    found = measured(loop)
     for name in ("V_v1", "V_u2", "OV_v1", "Gate_v1", "valid_loss", "ppl"):
         assert found[name] is None, name
     for name in ("Q_v1", "O_u1", "Up_v2"):

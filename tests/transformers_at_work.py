@@ -15,7 +15,7 @@ from audit.train.values import Values
 
 CPU = torch.device("cpu")
 THIN = Settings(
-    width=16, layers=3, heads=2, ffn=24, sequence=8, batch_size=4, steps=12, every=4, lr=1e-2, warmup=3,
+    width=16, layers=3, heads=4, ffn=24, sequence=8, batch_size=4, steps=12, every=4, lr=1e-2, warmup=3,
     valid_tokens=64,
 )  # fmt: skip
 BY_NAME: dict[str, TransformerAblation] = {one.name: one for one in ABLATIONS}

@@ -8,7 +8,7 @@ moment goes on from the last state that is whole.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -57,14 +57,16 @@ class Pace:
 class RunFolder:
     """Where one run's files are; `config` says which run it is, and all that its numbers follow from.
 
-    A run is measured before its first update, then every so many epochs or steps (`every`).
+    `entries`: how many measurements of a run there must be for it to go on from an epoch or a step.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], every: int = 1) -> None:
+    def __init__(
+        self, path: Path, config: Mapping[str, Any], entries: Callable[[int], int] = lambda epoch: epoch + 1
+    ) -> None:
         """Nothing is read or written yet."""
         self.path = path
         self._config = config
-        self._every = every
+        self._entries = entries
 
     def check(self, *, fresh: bool = False) -> None:
         """Raise OutputError where the folder holds something else than a run, or another run.
@@ -119,7 +121,7 @@ class RunFolder:
     def kept(self) -> set[int]:
         """The epochs or steps that there is a state of, and all that was measured until then."""
         measured = len(self.history())
-        return {when for when in self._states() if when // self._every < measured}
+        return {when for when in self._states() if self._entries(when) <= measured}
 
     def state(self, when: int) -> State:
         """The state after an epoch or a step; raises OutputError where it is damaged."""

@@ -5,8 +5,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,24 +59,33 @@ def _kept(cache: Path, key: str, text: Text, encoder: Encoder) -> Tokens | None:
     """The ids in the cache; None where they are not there, or not whole."""
     try:
         fields = json.loads((cache / f"{key}.json").read_bytes())
-        train, valid = (_mapped(cache / f"{key}.{part}.npy", fields["bytes"][part]) for part in PARTS)
+        train, valid = (
+            _mapped(cache / f"{key}.{part}.npy", fields["bytes"][part], _dtype(encoder)) for part in PARTS
+        )
         return Tokens(text.name, encoder.name, encoder.vocabulary, str(fields["digest"]), train, valid)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _sweep(cache: Path) -> None:
     """Remove what processes left that were killed while they wrote; nobody writes for so long."""
     for draft in cache.glob(f"{_DRAFT}*"):
-        if time.time() - draft.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(draft, ignore_errors=True)
+        # another process may remove its own meanwhile
+        with suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
-def _mapped(file: Path, size: int) -> np.ndarray:
+def _mapped(file: Path, size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The ids of a file that begins as ours do: what is damaged makes numpy's reader raise all kinds."""
     if file.stat().st_size != size:
         raise ValueError(f"{file} is not whole")
-    mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-    return mapped
+    start = len(_header(0, dtype))
+    count = (size - start) // dtype.itemsize
+    with file.open("rb") as opened:
+        if opened.read(start) != _header(count, dtype):
+            raise ValueError(f"{file} does not begin as it should")
+    return np.memmap(file, dtype, "r", start, (count,))
 
 
 def _make(cache: Path, key: str, text: Text, encoder: Encoder, progress: Progress) -> None:
@@ -121,17 +132,19 @@ class _Reading:
 def _write(file: IO[bytes], ids: Iterable[np.ndarray], dtype: np.dtype[Any]) -> None:
     """An .npy file whose length is known at its end: numpy leaves room in the header for any."""
     count = 0
-    _write_header(file, count, dtype)
+    file.write(_header(count, dtype))
     for some in ids:
         file.write(some.astype(dtype).tobytes())
         count += len(some)
     file.seek(0)
-    _write_header(file, count, dtype)
+    file.write(_header(count, dtype))
 
 
-def _write_header(file: IO[bytes], count: int, dtype: np.dtype[Any]) -> None:
+def _header(count: int, dtype: np.dtype[Any]) -> bytes:
+    header = BytesIO()
     fields = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
-    npy.write_array_header_1_0(file, fields)
+    npy.write_array_header_1_0(header, fields)
+    return header.getvalue()
 
 
 def ids_of(pieces: Iterable[Piece], encoder: Encoder) -> Iterator[np.ndarray]:

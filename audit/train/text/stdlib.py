@@ -68,7 +68,9 @@ def _modules(root: Path) -> Iterator[Path]:
             for name in below
             if name not in _TESTS and not (top and (name in _NOT_THE_LIBRARY or name.startswith("config-")))
         ]
-        yield from (Path(folder, name) for name in names if name.endswith(".py"))
+        files = (Path(folder, name) for name in names if name.endswith(".py"))
+        # distributions leave links to files that are not installed
+        yield from (file for file in files if file.is_file())
 
 
 def _docstrings(source: bytes) -> list[str]:

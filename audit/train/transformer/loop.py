@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from audit.train.text import Tokens
 from torch import Tensor
 from torch.nn import functional as F
 
+from audit.train.text import Tokens
 from audit.train.transformer.machine import Machine
 from audit.train.transformer.measure import continuities
 from audit.train.transformer.model import Transformer
@@ -45,7 +45,13 @@ class Loop:
             fused=machine.device.type in ("cpu", "cuda"),
         )
         self._loss_sum = 0.0
-        self._since = 0
+        self._measured_at: int | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the run is to be measured before it goes on."""
+        due = self.diverged or self._settings.is_measured(self.step)
+        return due and self._measured_at != self.step + self.diverged
 
     def advance(self, stopped: Callable[[], bool] = lambda: False) -> bool:
         """Make a step; False where `stopped` says so, on any process, and the step is not made.
@@ -64,11 +70,10 @@ class Loop:
         self._optimiser.step()
         self.step += 1
         self._loss_sum += loss
-        self._since += 1
         return True
 
-    def measured(self) -> Values:
-        """What is measured at this step; on other processes than the first, of the losses alone.
+    def measured(self, stopped: Callable[[], bool] = lambda: False) -> Values | None:
+        """What is measured at this step, None where told to stop; on other ranks than 0 the losses alone.
 
         `loss` is the mean over the steps since the last measurement, absent before the first step. Of a run
         that has diverged, the losses are None, the step is the one that was not made, and the continuity is
@@ -78,10 +83,13 @@ class Loop:
         if self.diverged:
             values |= {"loss": None, "valid_loss": None, "ppl": None}
         else:
-            if self._since:
-                values["loss"] = self._loss_sum / self._since
-            self._loss_sum, self._since = 0.0, 0
-            values |= self._validated()
+            validated = self._validated(stopped)
+            if validated is None:
+                return None
+            if steps := self.step - (self._measured_at or 0):
+                values["loss"] = self._loss_sum / steps
+            values |= validated
+        self._loss_sum, self._measured_at = 0.0, self.step + self.diverged
         values["lr"] = learning_rate(max(0, self.step - 1), self._settings)
         if self._machine.leads:
             values |= continuities(self._parameters, self._run, self._settings)
@@ -96,10 +104,10 @@ class Loop:
         told = {name: one.detach().cpu().clone() for name, one in self._tensors()}
         return {**told, LOSS_SUM: torch.tensor(self._loss_sum, dtype=torch.float64)}
 
-    def restore(self, state: Mapping[str, Tensor], step: int) -> None:
+    def restore(self, state: Mapping[str, Tensor], step: int, measured_at: int) -> None:
         """Go on from rank 0's state after so many steps; raises KeyError or RuntimeError for another's."""
         self.step = step
-        self._since = step % self._settings.every
+        self._measured_at = measured_at
         for parameter in self._parameters.values():
             self._optimiser.state[parameter] = {
                 "step": torch.tensor(float(step), device=self._counter_device),
@@ -157,13 +165,15 @@ class Loop:
             logits = model(windows[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten())
 
-    def _validated(self) -> Values:
-        """Loss and perplexity on the validation windows, each process a share of them."""
+    def _validated(self, stopped: Callable[[], bool]) -> Values | None:
+        """Loss and perplexity on the validation windows, each process a share; None where told to stop."""
         machine = self._machine
         rows = self._valid[machine.share(len(self._valid))]
         total = torch.zeros((), dtype=torch.float32, device=machine.device)
         with torch.no_grad():
             for part in torch.split(rows, machine.rows_at_a_time(self._settings.batch_size)):
+                if machine.size == 1 and stopped():
+                    return None
                 if len(part):  # there may be more processes than windows
                     total += self._loss(self._model, part) * len(part)
         loss = float(machine.mean(total)) * machine.size / len(self._valid)

@@ -10,11 +10,11 @@ from threading import Event, Thread
 from typing import Protocol
 
 import torch
-from audit.train.text import Tokens
 
 from audit.errors import OutputError, UsageError
 from audit.threads import threads
 from audit.train.folder import Pace, RunFolder, pace_in
+from audit.train.text import Tokens
 from audit.train.transformer.config import config_of
 from audit.train.transformer.loop import Loop
 from audit.train.transformer.machine import Machine
@@ -36,7 +36,9 @@ class Training:
     def folder(self, run: Run) -> RunFolder:
         """Where a run's files are."""
         config = config_of(run, self.tokens, self.settings)
-        return RunFolder(self.out / run.name, config, self.settings.every)
+        every = self.settings.every
+        # all measurements before that step; its own is made when the run goes on
+        return RunFolder(self.out / run.name, config, lambda step: -(-step // every))
 
     def check(self) -> None:
         """Raise UsageError for settings that the text or the machine cannot fill."""
@@ -130,42 +132,49 @@ def _train_run(training: Training, run: Run, progress: Progress, stopped: Callab
     loop = Loop(run, training.tokens, settings, machine)
     history: list[Values] = []
     if reached:
-        _restore(loop, folder, reached, leads=machine.leads)
-        history = [one for one in folder.history() if (one.get("step") or 0) <= reached]
+        history = _until(folder.history(), reached)
+        _restore(loop, folder, reached, machine.told(history[-1:]), leads=machine.leads)
     progress.begin(run, reached)
-    if not reached:
-        history.append(loop.measured())
-        progress.measured(run, history[-1])
     earlier = pace_in(folder.path)
     times: list[float] = []
-    while loop.step < settings.steps and diverged(history) is None:
+    while True:
+        if loop.is_due:
+            values = loop.measured(stopped)
+            if values is None:
+                _keep(loop, folder, history, machine)
+                return False
+            history.append(values)
+            if machine.leads and times[1:]:
+                folder.write_pace(Pace(machine.name, len(times) - 1, sum(times[1:])).after(earlier))
+            _keep(loop, folder, history, machine, last=is_last(history, settings))
+            progress.measured(run, values)
+        if is_last(history, settings):
+            return True
         began = time.perf_counter()
         if not loop.advance(stopped):
             _keep(loop, folder, history, machine)
             return False
         times.append(time.perf_counter() - began)
         progress.step(run, times[-1])
-        if loop.diverged or settings.is_measured(loop.step):
-            history.append(loop.measured())
-            if machine.leads and times[1:]:
-                folder.write_pace(Pace(machine.name, len(times) - 1, sum(times[1:])).after(earlier))
-            _keep(loop, folder, history, machine, last=is_last(history, settings))
-            progress.measured(run, history[-1])
-    return True
+
+
+def _until(history: Sequence[Values], step: int) -> list[Values]:
+    """What was measured up to a step."""
+    return [one for one in history if (one.get("step") or 0) <= step]
 
 
 def _reached(folder: RunFolder, settings: Settings) -> int | None:
     """The step that a run goes on from, None where it has come to its end."""
     kept = max(folder.kept(), default=0)
-    history = [one for one in folder.history() if (one.get("step") or 0) <= kept]
-    if not is_last(history, settings):
+    if not is_last(_until(folder.history(), kept), settings):
         return kept
     return None if folder.is_settled() else 0
 
 
-def _restore(loop: Loop, folder: RunFolder, step: int, *, leads: bool) -> None:
+def _restore(loop: Loop, folder: RunFolder, step: int, last: Sequence[Values], *, leads: bool) -> None:
+    measured = int(last[0].get("step") or 0)
     try:
-        loop.restore(folder.state(step) if leads else {}, step)
+        loop.restore(folder.state(step) if leads else {}, step, measured)
     except (KeyError, RuntimeError) as error:
         raise OutputError(
             f"the state in {folder.path} is of something else: {error}", "add --fresh"
