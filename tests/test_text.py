@@ -87,7 +87,7 @@ def test_the_docstrings_of_a_library_are_read_and_nothing_else_of_it(tmp_path, k
         '        def f(self):\n            """Of f: \\udc80\\d."""\n            lambda: """Not one"""\n'
         'async def g():\n    """Of g: é."""\n'
     )
-    written(root / "pack" / "idlelib", x_py="def f():\n    '''Not the one at the top.'''\n")
+    written(root / "m18" / "idlelib", x_py="def f():\n    '''Not the one at the top.'''\n")
     written(root / "pack", nul_py=b'"""No Python."""\0', x_txt='"""No Python."""')
     (root / "m99.py").symlink_to("nowhere.py")
     left_out = ("test", "pack/tests", "site-packages", "idlelib", "config-3.11", "tkinter")
@@ -102,7 +102,7 @@ def test_the_docstrings_of_a_library_are_read_and_nothing_else_of_it(tmp_path, k
     assert (tokens.dataset, tokens.tokenizer, tokens.vocabulary) == ("stdlib", "bytes", 257)
     read = sum(
         file.stat().st_size
-        for folder in (root, root / "pack", root / "pack" / "idlelib")
+        for folder in (root, root / "pack", root / "m18" / "idlelib")
         for file in folder.glob("*.py")
         if file.exists()
     )
@@ -573,7 +573,7 @@ def prefixed(tokenizer: Tokenizer) -> None:
 
 
 def normalised(tokenizer: Tokenizer) -> None:
-    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.normalizer = normalizers.Replace("e\nt", "a")
 
 
 def unsplit(tokenizer: Tokenizer) -> None:
@@ -599,7 +599,7 @@ def test_a_tokenizer_of_another_kind_takes_documents_whole(tmp_path, kept, monke
     change(reference)
     name = saved(reference, tmp_path / "bpe", "tokenizer.json")
     monkeypatch.setattr(cache, "_CHUNK", 0)
-    text = "one\nthe\n zz\n<|endoftext|>the<|endoftext|>\n the e\n\u0301\n"
+    text = "one\nthe\n zz\n<|endoftext|>the<|endoftext|>\n the e\n"
     folder = written(tmp_path / "a", train_txt=text, valid_txt="a\n")
     tokens = load("", folder, name, kept)
     assert tokens.train.tolist() == [*reference.encode(text).ids, reference.token_to_id("<|endoftext|>")]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dataset_server
 import datasets
 import huggingface_hub
 import pyarrow as pa
@@ -26,7 +27,7 @@ from audit.errors import (
 )
 from audit.train.text import load
 
-ROWS = {
+ROWS: dict[str, list[str | None]] = {
     "train": ["", " = Title = \n", "", " Some text , é . \n", " More of it . \n"],
     "validation": ["", " = Other = \n", " Held out . \n"],
 }
@@ -81,10 +82,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.total = 0
         self.read = 0
 
     def begin(self, part: str, total_bytes: int | None) -> None:
         self.begun.append(part)
+        self.total += total_bytes or 0
 
     def advance(self, count: int, /) -> None:
         self.read += count
@@ -95,7 +98,9 @@ def test_a_second_call_reads_no_text(hub, tmp_path):
     tokens = load("wikitext-2", None, "bytes", tmp_path / "tokens", first)
     again = load("wikitext-2", None, "bytes", tmp_path / "tokens", second)
     assert (first.begun, second.begun) == (["train", "valid"], [])
-    assert first.read == sum(len(row.encode()) for rows in ROWS.values() for row in rows)
+    assert first.read == sum(len((row or "").encode()) for rows in ROWS.values() for row in rows)
+    # the Hub counts what Arrow keeps, four bytes a row besides the text
+    assert first.total == first.read + 4 * sum(len(rows) for rows in ROWS.values())
     assert again.digest == tokens.digest
     # the two texts lie beside each other
     assert load("wikitext-103", None, "bytes", tmp_path / "tokens").digest != tokens.digest
@@ -127,6 +132,33 @@ def test_a_repo_that_is_not_what_it_was(hub, tmp_path):
 def test_a_column_that_is_not_there_is_named(hub, tmp_path):
     write_repo(tmp_path / "repo", column="words")
     refused(DataError, "train of Salesforce/wikitext has no column text: but words", tmp_path / "tokens")
+
+
+def test_a_row_that_is_no_text_is_named(hub, tmp_path, monkeypatch):
+    monkeypatch.setitem(ROWS, "validation", [" = Other = \n", None])
+    write_repo(tmp_path / "repo")
+    with pytest.raises(DataError, match="a row of Salesforce/wikitext holds no text, but NoneType"):
+        load("wikitext-2", None, "bytes", tmp_path / "tokens")
+    assert list((tmp_path / "tokens").iterdir()) == []
+
+
+def test_rows_that_cannot_be_read_are_the_hubs_error(hub, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> Iterator[None]:
+        yield from ()
+        raise pa.ArrowInvalid("no Arrow")
+
+    monkeypatch.setattr(datasets.Dataset, "iter", fail)
+    refused(DataError, "what the Hub has sent of Salesforce/wikitext cannot be read", tmp_path / "tokens")
+
+
+def test_another_text_of_the_same_repo_and_name_is_made_anew(hub, tmp_path, monkeypatch):
+    before = load("wikitext-2", None, "bytes", tmp_path / "tokens")
+    monkeypatch.setitem(ROWS, "validation", [" Rewritten . \n"])
+    write_repo(tmp_path / "repo")
+    monkeypatch.setattr(dataset_server, "COMMIT", "6" * 40)
+    after = load("wikitext-2", None, "bytes", tmp_path / "tokens")
+    assert after.valid.tolist() == [*b" Rewritten . \n", 256]
+    assert after.digest != before.digest
 
 
 def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
@@ -187,6 +219,19 @@ def test_a_tokenizer_that_cannot_be_had_offline_says_so(model_hub, prose, tmp_pa
     with pytest.raises(OfflineError, match="openai-community/gpt2 is not in the cache") as caught:
         load("", prose, "gpt2", tmp_path / "tokens")
     assert caught.value.hint == "unset it; --tokenizer bytes needs no files"
+
+
+def test_gpt2_without_the_library_asks_nothing_of_the_hub(model_hub, prose, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(UsageError, match="gpt2 is read by the library `tokenizers`, which is not installed"):
+        load("", prose, "gpt2", tmp_path / "tokens")
+    assert model_hub.requests == []
+
+
+def test_a_hub_that_does_not_answer_is_named(model_hub, prose, tmp_path, monkeypatch):
+    model_hub.close()
+    with pytest.raises(NetworkError):
+        load("", prose, "gpt2", tmp_path / "tokens")
 
 
 def test_a_hub_without_the_tokenizer_says_so(prose, tmp_path, monkeypatch):

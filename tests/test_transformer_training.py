@@ -229,7 +229,7 @@ def test_the_continuity_is_numpys() -> None:
             name: weights[f"model.layers.{layer}.{path}.weight"].double().numpy()
             for name, path in PROJECTIONS.items()
         }
-        # four query heads of 4 channels: the first two read the values of one head, the others those of another
+        # four query heads of 4 channels; two and two read the values of one head
         seen = [matrices["V"][4 * head : 4 * head + 4] for head in (0, 0, 1, 1)]
         matrices["OV"] = matrices["O"] @ np.concatenate(seen)
         for name, matrix in matrices.items():

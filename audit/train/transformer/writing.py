@@ -29,8 +29,8 @@ from reports.training.model import AblationRuns, Experiment
 from reports.training.transformer.figures import draw_growth, draw_projections
 from reports.training.transformer.markdown import to_markdown
 
-PAPERS, PAPERS_TOKENIZER = "wikitext-103", "gpt2"
-"""The text of the paper's table, and the tokenizer."""
+PAPERS, PAPERS_VOCABULARY = "wikitext-103", 50257
+"""The text of the paper's table, and the ids of GPT-2's tokenizer."""
 
 STATED = ("width", "layers", "heads", "ffn", "sequence", "batch_size", "steps", "init_std")
 """Settings that the paper states, or that follow from what it states."""
@@ -88,7 +88,7 @@ def _wanted(training: Training) -> Wanted:
 def _tables(training: Training) -> Iterator[Any]:
     """Table 2 beside what was tokenised as the paper's text; perplexities only beside that text itself."""
     tokens = training.tokens
-    if tokens.tokenizer == PAPERS_TOKENIZER:
+    if tokens.vocabulary == PAPERS_VOCABULARY:
         yield from published_tables(TRANSFORMER_TABLES, () if tokens.dataset == PAPERS else ("ppl",))
 
 
