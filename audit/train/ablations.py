@@ -33,6 +33,9 @@ NON_ADAPTIVE = 1.0
 """Adam's eps at which the second moment of these gradients no longer matters; the paper does not print its
 value, and of 1, .1 and .01 only 1 gives its numbers."""
 
+TABLES = (1, 3, 4, 5)
+"""The paper's tables whose rows these are."""
+
 ABLATIONS = (
     Ablation("res-gelu", "a smooth activation that breaks rotation symmetry", activation="gelu"),
     Ablation("res-silu", "another smooth one", activation="silu"),

@@ -12,15 +12,10 @@ from registry.experiments import published_tables
 
 Kind = Literal["toy", "transformer"]
 
-TOY_TABLES = (1, 3, 4, 5)
-"""The paper's tables of the toy MLP."""
-
-TRANSFORMER_TABLES = (2,)
-"""Its table of the small transformer."""
-
 MOST_SEEDS = 100
 """More than this is a typing error."""
 
+_TABLES = sorted((*toy.TABLES, *transformer.TABLES))
 _NAMES: dict[Kind, tuple[str, ...]] = {
     "toy": tuple(one.name for one in toy.ABLATIONS),
     "transformer": tuple(one.name for one in transformer.ABLATIONS),
@@ -44,9 +39,8 @@ def chosen(names: Sequence[str], tables: Sequence[int], *, everything: bool, kin
     for name in names:
         _check(name)
     for number in tables:
-        if number not in (*TOY_TABLES, *TRANSFORMER_TABLES):
-            known = ", ".join(map(str, sorted((*TOY_TABLES, *TRANSFORMER_TABLES))))
-            raise SelectionError(f"--table {number}", f"choose {known}")
+        if number not in _TABLES:
+            raise SelectionError(f"--table {number}", f"choose {', '.join(map(str, _TABLES))}")
     rows = {row for table in published_tables() if table.number in tables for row in table.rows}
     wanted: dict[Kind, set[str]] = {each: {*names, *rows} & {*known} for each, known in _NAMES.items()}
     if all(wanted.values()):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from audit.continuity import null_mean
-from audit.train.ablations import ABLATIONS, ablation
+from audit.train.ablations import ABLATIONS, TABLES, ablation
 from audit.train.datasets import as_published
 from audit.train.loop import Run
 from audit.train.reporting import (
@@ -18,7 +18,6 @@ from audit.train.reporting import (
     runs_in,
     write_files,
 )
-from audit.train.selection import TOY_TABLES
 from audit.train.settings import Settings
 from audit.train.trainer import Training, config_of, diverged
 from audit.train.values import Values
@@ -57,7 +56,7 @@ def write(training: Training) -> Written:
         ablations=tuple(
             AblationRuns(one.name, one.isolates, found[one.name]) for one in ABLATIONS if found[one.name]
         ),
-        tables=tuple(published_tables(TOY_TABLES)) if _is_papers(training) else (),
+        tables=tuple(published_tables(TABLES)) if _is_papers(training) else (),
         provenance=tuple(provenance(f"{data.name}, SHA-256 {data.digest}", str(training.device))),
     )
     write_files(training.out, FILES, experiment)

@@ -32,6 +32,9 @@ class TransformerAblation:
         return self.residual and self.norm and self.softmax and not self.value_gate
 
 
+TABLES = (2,)
+"""The paper's tables whose rows are among these."""
+
 ABLATIONS = (
     TransformerAblation("tf-silu", "the baseline: a Llama in small"),
     TransformerAblation("tf-relu", "ReLU in the gate", activation="relu"),

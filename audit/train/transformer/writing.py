@@ -16,8 +16,7 @@ from audit.train.reporting import (
     runs_in,
     write_files,
 )
-from audit.train.selection import TRANSFORMER_TABLES
-from audit.train.transformer.ablations import ABLATIONS, ablation
+from audit.train.transformer.ablations import ABLATIONS, TABLES, ablation
 from audit.train.transformer.config import config_of
 from audit.train.transformer.cost import cost_of, peak_of
 from audit.train.transformer.settings import Run, Settings
@@ -89,7 +88,7 @@ def _tables(training: Training) -> Iterator[Any]:
     """Table 2 beside what was tokenised as the paper's text; perplexities only beside that text itself."""
     tokens = training.tokens
     if tokens.vocabulary == PAPERS_VOCABULARY:
-        yield from published_tables(TRANSFORMER_TABLES, () if tokens.dataset == PAPERS else ("ppl",))
+        yield from published_tables(TABLES, () if tokens.dataset == PAPERS else ("ppl",))
 
 
 def _audits(training: Training, found: Mapping[str, Sequence[Any]]) -> dict[str, str]:
