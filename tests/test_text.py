@@ -168,6 +168,13 @@ def test_lines_of_files_become_bytes_and_markers_the_end_of_a_document(tmp_path,
     assert load("mine", folder, "bytes", kept).dataset == "mine"
 
 
+def test_files_are_read_in_the_order_of_their_names(tmp_path, kept, monkeypatch):
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(listed(folder), reverse=True)))
+    folder = written(tmp_path / "a", train0_txt="first\n", train1_txt="second\n", valid_txt="v\n")
+    assert told(load("", folder, "bytes", kept).train) == [b"first\n", b"second\n"]
+
+
 def test_packed_or_plain_a_text_has_one_digest(tmp_path, kept):
     train, valid = b"one\ntwo\n" * 1000, b"three\n"
     plain = load("", written(tmp_path / "a", train_txt=train, valid_txt=valid), "bytes", kept)
@@ -298,6 +305,15 @@ def test_what_is_kept_is_not_made_again(tmp_path, kept):
     assert (again.digest, again.train.tolist()) == (first.digest, first.train.tolist())
     written(folder, train_txt="other\n")
     assert told(load("", folder, "bytes", kept).train) == [b"other\n"]
+
+
+def test_what_another_format_kept_is_made_anew(tmp_path, kept, monkeypatch):
+    folder = written(tmp_path / "a", train_txt="abc\n", valid_txt="d\n")
+    load("", folder, "bytes", kept)
+    monkeypatch.setattr(cache, "_FORMAT", "another")
+    listener = Listener()
+    load("", folder, "bytes", kept, listener)
+    assert [part for part, *_ in listener.parts] == ["train", "valid"]
 
 
 def cut_short(file: Path) -> None:
@@ -637,6 +653,15 @@ def test_ids_have_the_bytes_they_need(tmp_path, kept, size, dtype, kind):
 def test_a_broken_tokenizer_is_named(tmp_path, files, words):
     with pytest.raises(DataError, match=words):
         folder_bpe(str(written(tmp_path / "bpe", **files)))
+
+
+def test_a_tokenizer_that_may_not_be_read_is_named(small, monkeypatch):
+    def deny(*_: object) -> str:
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", deny)
+    with pytest.raises(DataError, match=r"encoder\.json cannot be read: Permission denied"):
+        folder_bpe(small["encoder.json vocab.bpe"])
 
 
 def test_merges_of_another_vocabulary_are_refused(small, tmp_path):

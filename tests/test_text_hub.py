@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dataset_server import DatasetServer
-from hub_server import HubServer, client_of
+from hub_server import Fault, HubServer, client_of
 from test_train_hub import client
 from tokenizers import pre_tokenizers
 
@@ -228,9 +228,9 @@ def test_gpt2_without_the_library_asks_nothing_of_the_hub(model_hub, prose, tmp_
     assert model_hub.requests == []
 
 
-def test_a_hub_that_does_not_answer_is_named(model_hub, prose, tmp_path, monkeypatch):
-    model_hub.close()
-    with pytest.raises(NetworkError):
+def test_a_hub_that_answers_nonsense_is_named(model_hub, prose, tmp_path):
+    model_hub.faults.append(Fault(status=418))
+    with pytest.raises(NetworkError, match="the Hub answered 418 for openai-community/gpt2"):
         load("", prose, "gpt2", tmp_path / "tokens")
 
 

@@ -77,9 +77,10 @@ def _sweep(cache: Path) -> None:
 
 
 def _mapped(file: Path, size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """The ids of a file that begins as ours do: what is damaged makes numpy's reader raise all kinds."""
-    if file.stat().st_size != size:
-        raise ValueError(f"{file} is not whole")
+    """The ids of a file that begins as ours of this size; numpy's own reader of headers can raise anything.
+
+    A file that is shorter cannot be mapped: that is a ValueError too.
+    """
     start = len(_header(0, dtype))
     count = (size - start) // dtype.itemsize
     with file.open("rb") as opened:
