@@ -1,8 +1,9 @@
-"""How much anonymous memory this process has.
+"""How much anonymous memory this process has, and how much the machine.
 
 Anonymous is all but the pages of files, which the system drops and reads again as it likes.
 """
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -61,3 +62,11 @@ def resident_peak() -> int:
     """The most resident memory this process ever had, in bytes, mapped library files included."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def physical_memory() -> float:
+    """Bytes of the machine's memory; infinite where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return float("inf")

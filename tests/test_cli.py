@@ -454,15 +454,21 @@ def test_the_demo_finds_the_pattern_in_real_weights(cli):
     assert continuity["Down"]["u1"] > 5 * null
 
 
-@pytest.mark.parametrize("line", [["--bogus"], ["plan"], ["x", "--format", "foo"], ["x", "--layers"]])
-def test_a_line_that_cannot_be_parsed_gets_one_line_back(line, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (["--bogus"], ""), (["plan"], " plan"), (["x", "--format", "foo"], ""), (["x", "--layers"], ""),
+        (["train", "--steps", "0"], " train"),
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_parsed_gets_one_line_back(line, command, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["gcont-audit", *line])
     with pytest.raises(SystemExit) as stopped:
         main()
     printed = capsys.readouterr()
     assert stopped.value.code == 2
     assert printed.out == ""
-    assert re.fullmatch(r"error: .+: see `gcont-audit --help`\n", printed.err)
+    assert re.fullmatch(rf"error: .+: see `gcont-audit{command} --help`\n", printed.err)
 
 
 @pytest.mark.parametrize(("line", "meant"), [(["bacth", "x", "y"], "batch"), (["rendr", "x"], "render")])

@@ -166,7 +166,7 @@ def test_what_does_not_fit_in_memory_is_dropped_after_its_last_read(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     advice, checkpoint = Advice(monkeypatch), open_checkpoint(str(llama))
-    monkeypatch.setattr(reader_module, "_physical_memory", lambda: 1000)
+    monkeypatch.setattr(reader_module, "physical_memory", lambda: 1000)
     twice, once = Read("model.embed_tokens.weight"), Read("model.norm.weight")
     entries = [checkpoint.tensors[read.tensor].entry for read in (twice, once)]
     with TensorReader(checkpoint, [twice, once, twice]) as reader:

@@ -221,7 +221,7 @@ def test_no_files_to_train_on_names_what_is_sought_and_what_is_there(tmp_path, k
     assert "but 0.md, 1.md, 2.md, 3.md, 4.md, 5.md, 6.md, 7.md and 2 more" in str(
         refused(PathNotFoundError, many, kept)
     )
-    assert "no file at all" in str(refused(PathNotFoundError, written(tmp_path / "empty"), kept))
+    assert "no files" in str(refused(PathNotFoundError, written(tmp_path / "empty"), kept))
     two = written(tmp_path / "two", **{"train-0_txt": "a\n", "train-1_txt": "b\n"})
     assert "holds no valid text" in str(refused(PathNotFoundError, two, kept))
     assert "there is no folder" in str(refused(PathNotFoundError, tmp_path / "nowhere", kept))

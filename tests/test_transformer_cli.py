@@ -56,7 +56,7 @@ def test_training_says_the_cost_prints_a_table_and_writes_a_report(
     assert 2 * 257 * 8 + 2 * (4 * 8 * 8 + 3 * 8 * 32) + 5 * 8 == 6200
     assert "note: 2 runs of 6 steps: 6.2k parameters, 192 tokens a run out of" in result.stderr
     assert re.search(
-        r"note: \S+ s a step on cpu, [\d,]+ tokens a second: about 0 s a run, 0 s for 2 runs", result.stderr
+        r"note: \S+ s a step on cpu, [\d,]+ tokens a second: about 0 s for 2 runs", result.stderr
     )
     assert "2 runs of 2 ablations on prose" in result.stdout
     assert names_in(out) == {
@@ -148,7 +148,7 @@ SILU = ("--ablation", "tf-silu")
         (("--ablation", "res-relu", "--preset", "tiny"), "res-relu is a toy MLP: leave out what is for"),
         (("--ablation", "res-relu", "--steps", "9"), "--steps is the transformer's, and these are toy MLPs"),
         (("--table", "1", "--weight-decay", "0"), "--weight-decay is the transformer's"),
-        ((*SILU, "--epochs", "9"), "--epochs is the toy MLP's, and these are transformers: --steps"),
+        ((*SILU, "--epochs", "9"), "--epochs is the toy MLP's; a transformer has --steps: leave"),
         (("--preset", "tiny"), "nothing to train: name an --ablation, a --table or --all"),
         ((*SILU, "--preset", "tiny", "--dataset", "wikitxt-2"), "did you mean wikitext-2"),
         ((*SILU, "--preset", "tiny", "--dataset", "mnist"), "there is no text 'mnist': there are stdlib"),
@@ -161,6 +161,8 @@ SILU = ("--ablation", "tf-silu")
         ((*SILU, "--preset", "tiny", "--weight-decay", "nan"), "--weight-decay nan: choose a number from 0"),
         ((*SILU, "--preset", "tiny", "--lr", "inf"), "--lr inf: choose a number above 0"),
         ((*SILU, "--preset", "tiny", "--tokenizer", "nowhere"), "nowhere"),
+        ((*SILU, "--preset", "tiny", "--warmup", "401"), "--warmup 401: there are 400 steps: choose as many"),
+        (("--table", "2", "--dataset", "digits"), "there is no text 'digits'"),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_one_line_and_exit_code_2(cli: Cli, line: tuple[str, ...], told: str) -> None:
@@ -169,6 +171,55 @@ def test_a_bad_request_is_one_line_and_exit_code_2(cli: Cli, line: tuple[str, ..
     assert told in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not Path("gcont-runs").exists() or not list(Path("gcont-runs").rglob("tf-*"))
+
+
+def test_a_model_that_no_memory_holds_is_refused(cli: Cli, tmp_path: Path, prose: Path) -> None:
+    """16 bytes a parameter: 8 layers of 4 x 32768^2 + 12 x 32768^2 are 137 billion."""
+    line = ("--preset", "tiny", "--width", "32768", "--data", prose, "--out", tmp_path / "it")
+    result = cli("train", *SILU, *line)
+    assert result.exit_code == 2
+    assert "error: tf-silu-42 takes 2.2 TB of memory at least, and there are" in result.stderr
+    assert "choose a smaller --micro-batch, --width or --depth" in result.stderr
+
+
+@pytest.mark.parametrize("kind", [("tf-silu", *THIN), ("res-relu", "--dataset", "digits")])
+def test_runs_go_into_no_run_and_into_no_file(
+    cli: Cli, tmp_path: Path, prose: Path, kind: tuple[str, ...]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    (tmp_path / "file").write_text("")
+    for out, told in (("run", "is a checkpoint itself"), ("file", "is no folder")):
+        data = ("--data", prose) if kind[0] == "tf-silu" else ()
+        result = cli("train", "--ablation", *kind, *data, "--out", tmp_path / out)
+        assert result.exit_code == 2
+        assert f"{tmp_path / out} {told}: name another place with --out" in result.stderr
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_text_of_one_file_says_what_it_is_validated_on(cli: Cli, tmp_path: Path, prose: Path) -> None:
+    (prose / "valid.txt").unlink()
+    result = cli("train", *SILU, *THIN, "--data", prose, "--out", tmp_path / "it")
+    assert result.exit_code == 0, result.stderr
+    assert "note: prose: the last twentieth of train.txt is for validation" in result.stderr
+    assert "(the last twentieth of train.txt is for validation)" in (tmp_path / "it/report.md").read_text()
+
+
+@pytest.mark.parametrize("content", [None, b"\x09\x00\x00"])
+def test_a_finished_run_that_is_not_whole_is_trained_again_and_says_so(
+    cli: Cli, tmp_path: Path, prose: Path, content: bytes | None
+) -> None:
+    line = ("train", *SILU, *THIN, "--data", prose, "--out", tmp_path / "it")
+    cli(*line)
+    weights = tmp_path / "it/tf-silu-42/model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    if content is not None:
+        weights.write_bytes(content)
+    result = cli(*line)
+    assert "note: tf-silu-42 is trained again: not all that it had come to is there" in result.stderr
+    assert weights.read_bytes() == before
+    assert "trained again" not in cli(*line).stderr
 
 
 def test_a_text_too_short_for_a_window_is_told(cli: Cli, tmp_path: Path, prose: Path) -> None:
@@ -202,6 +253,7 @@ def test_told_to_stop_it_keeps_every_step(
     assert not (out / "report.md").exists()
     result = cli(*line)
     assert result.exit_code == 0
+    assert re.search(r"note: tf-silu-42 goes on from step \d+\n", result.stderr)
     assert "tf-silu-42, step 30:" not in result.stderr
     assert "tf-silu-42, step 400:" in result.stderr
 
@@ -216,8 +268,8 @@ def test_the_helps_defaults_are_those_of_the_papers_preset(cli: Cli) -> None:
     paper = PRESETS["paper"].settings
     for option, value in {
         "--batch-size": paper.batch_size, "--lr": paper.lr, "--width": paper.width, "--steps": paper.steps,
-        "--every": paper.every, "--sequence": paper.sequence, "--warmup": paper.warmup,
-        "--weight-decay": paper.weight_decay, "--clip": f"{paper.clip:g}",
+        "--every": paper.every, "--sequence": paper.sequence, "--weight-decay": paper.weight_decay,
+        "--clip": f"{paper.clip:g}",
     }.items():  # fmt: skip
         assert re.search(rf"{option} [^│]*Default: {value}\.", told), option
 

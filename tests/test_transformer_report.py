@@ -317,7 +317,7 @@ For orientation, the same table's Llama-3.1-8B, pretrained and of 32 layers: Q v
 |:--|:--|--:|--:|--:|--:|--:|:--|
 | **tf-silu** | V v1 | 2 | .125 | .250 | **+.125 ✗** | .250 | scored |
 
-## What the paper says, and what came here
+## The claims, one by one
 
 A projection is above chance where its continuity is above .125, 2 times what random directions give. A claim is judged by means over the runs that did not diverge.
 

@@ -416,7 +416,7 @@ def test_stopped_while_it_is_measured_it_measures_when_it_goes_on(
 
 def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:
     class Refusing(Silent):
-        def begin(self, run: Run, step: int) -> None:
+        def begin(self, run: Run, step: int, lost: bool) -> None:
             raise AssertionError(f"{run.name} is trained again")
 
     train(training(tmp_path, "tf-silu"), Silent())

@@ -47,7 +47,7 @@ def longer(steps: int) -> Settings:
 class Silent:
     """Progress that nobody looks at."""
 
-    def begin(self, run: Run, step: int) -> None:
+    def begin(self, run: Run, step: int, lost: bool) -> None:
         """Nothing."""
 
     def step(self, run: Run, seconds: float) -> None:

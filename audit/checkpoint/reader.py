@@ -17,6 +17,7 @@ from torch import Tensor
 from audit.checkpoint.header import TensorEntry
 from audit.checkpoint.model import Checkpoint, ShardFile, StoredTensor
 from audit.errors import TruncatedError, UnsupportedDtypeError
+from audit.peak import physical_memory
 from registry import Read, Slab
 
 FLOAT_DTYPES: Mapping[str, torch.dtype] = {
@@ -41,7 +42,7 @@ class TensorReader:
         self._planned = Counter(planned)
         self._left = Counter(self._stored(read).file.name for read in self._planned.elements())
         whole = sum(self._extent(read)[1] for read in self._planned)
-        self._drops = whole > _physical_memory() / 2
+        self._drops = whole > physical_memory() / 2
         self._open: dict[str, BinaryIO] = {}
         self._lock = Lock()
         self._closed = False
@@ -146,10 +147,3 @@ def _shape(entry: TensorEntry, slab: Slab | None) -> tuple[int, ...]:
     if slab is None:
         return entry.shape
     return entry.shape[1:] if len(entry.shape) == 3 else (entry.shape[0] // slab.count, *entry.shape[1:])
-
-
-def _physical_memory() -> float:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return float("inf")

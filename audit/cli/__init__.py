@@ -146,7 +146,9 @@ def main() -> None:
         # what typer raises for a line it cannot parse, and does not export: it has a message and an exit code
         if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
             raise
-        print(f"error: {error.format_message()}: see `gcont-audit --help`", file=sys.stderr)
+        command = getattr(getattr(error, "ctx", None), "info_name", None)
+        asked = f"gcont-audit {command}" if command in COMMANDS else "gcont-audit"
+        print(f"error: {error.format_message()}: see `{asked} --help`", file=sys.stderr)
         code = error.exit_code
     _end(code, threads)
 

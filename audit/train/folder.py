@@ -134,7 +134,7 @@ class RunFolder:
 
     def is_settled(self) -> bool:
         """Whether everything is there that a run leaves when it ends, and no earlier state."""
-        return len(self._states()) == 1 and bool(self.kept()) and (self.path / WEIGHTS).is_file()
+        return len(self._states()) == 1 and bool(self.kept()) and _is_whole(self.path / WEIGHTS)
 
     def write(self, when: int, history: Sequence[Values], state: State, parameters: State) -> None:
         """Write all of a run after an epoch or a step, so that it outlives the process; raises OutputError.
@@ -191,6 +191,22 @@ class RunFolder:
             # a process that died before its first state was kept leaves no config
             return None if not (self.path / HISTORY).exists() else "its config.json is damaged"
         return next(_differences(there, self._config), None)
+
+
+def _is_whole(weights: Path) -> bool:
+    try:
+        with safe_open(weights, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def check_root(out: Path) -> None:
+    """Raise OutputError where a folder of runs cannot be: it is a run itself, or no folder."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is no folder", "name another place with --out")
+    if (out / CONFIG).exists():
+        raise OutputError(f"{out} is a checkpoint itself", "name another place with --out")
 
 
 def history_in(folder: Path) -> list[Values]:

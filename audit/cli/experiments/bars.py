@@ -43,15 +43,21 @@ class Bar:
         self._task: bars.TaskID | None = None
         self._times: list[float] = []
         self._estimated = False
-        self._left = len(training.runs)
+        self._left = self._steps_left = 0
 
-    def begin(self, run: Run, step: int) -> None:
-        """Draw a bar for a run."""
+    def begin(self, run: Run, step: int, lost: bool) -> None:
+        """Draw a bar for a run, and say where it stands."""
+        if lost:
+            self._talk.note(f"{run.name} is trained again: not all that it had come to is there")
+        if step:
+            self._talk.note(f"{run.name} goes on from step {step:,}")
         if self._task is not None:
             self._bar.remove_task(self._task)
         steps = self._training.settings.steps
         self._task = self._bar.add_task(f"{run.name:<16}", total=steps, completed=step, told="")
-        self._left = len(self._training.runs) - self._training.runs.index(run)
+        runs = self._training.runs
+        self._left = len(runs) - runs.index(run)
+        self._steps_left = self._left * steps - step
         self._times.clear()
 
     def step(self, run: Run, seconds: float) -> None:
@@ -77,10 +83,14 @@ class Bar:
     def _estimate(self, seconds: float) -> str:
         settings, machine = self._training.settings, self._training.machine
         rate = settings.batch_size * settings.sequence / seconds
-        one = settings.steps * seconds
-        runs = f", {lasting(one * self._left)} for {self._left} runs" if self._left > 1 else ""
+        left = counted(self._left, "run")
         pace = f"{seconds:.3g} s a step on {machine.name}, {rate:,.0f} tokens a second"
-        return f"{pace}: about {lasting(one)} a run{runs}"
+        return f"{pace}: about {lasting(self._steps_left * seconds)} for {left}"
+
+
+def counted(count: int, name: str) -> str:
+    """`1 run`, `6 runs`."""
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def lasting(seconds: float) -> str:

@@ -1,7 +1,10 @@
 """`gcont-audit train`: the experiments that explain the audit, run again, beside the published numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
+
+import typer
 
 from audit.cli import options as o
 from audit.cli.experiments import options as t
@@ -42,7 +45,7 @@ def train(
 ) -> None:
     """Train toy MLPs or small transformers with a part taken away, and compare with arXiv:2605.04971."""
     talk = Talk(quiet, verbose)
-    with talk.errors():
+    with talk.errors(), _one_voice():
         if listing:
             from audit.cli.experiments.listing import show_ablations
 
@@ -78,7 +81,7 @@ def train(
             return
         from audit.cli.experiments import transformer
 
-        _refuse({"epochs": epochs}, "the toy MLP's, and these are transformers: --steps is theirs")
+        _refuse({"epochs": epochs}, "the toy MLP's; a transformer has --steps")
         transformer.perform(
             transformer.Asked(
                 names=selection.names, seeds=seeds_in(seeds or "42,"), preset=preset or "paper",
@@ -96,10 +99,25 @@ def train(
         )  # fmt: skip
 
 
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Let one process of each machine tell of what all of them meet: a bad command line, a stop."""
+    from audit.errors import AuditError, StoppedError, UsageError
+    from audit.processes.seat import find_seat
+
+    try:
+        yield
+    except AuditError as error:
+        if find_seat().local and error.exit_code in (UsageError.exit_code, StoppedError.exit_code):
+            raise typer.Exit(error.exit_code) from error
+        raise
+
+
 def _refuse(options: Mapping[str, object], whose: str) -> None:
     """Raise UsageError for an option that was given and says nothing to these networks."""
     from audit.errors import UsageError
 
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise UsageError(f"--{given[0].replace('_', '-')} is {whose}", "leave it out")
+        option = f"--{given[0].replace('_', '-')}"
+        raise UsageError(f"{option} is {whose}", f"leave {option} out")

@@ -133,7 +133,7 @@ Sequence = Annotated[
 Warmup = Annotated[
     int | None,
     typer.Option(
-        min=0, max=10**8, metavar="N", help="Steps in which the rate rises. Default: 500.",
+        min=0, max=10**8, metavar="N", help="Steps in which the rate rises. Default: a twentieth of all.",
         rich_help_panel=TRANSFORMER,
     ),
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from audit.errors import StoppedError, UsageError
 from audit.pipeline import resolve_device
 from audit.train.ablations import ablation
 from audit.train.datasets import as_published, load
+from audit.train.folder import check_root
 from audit.train.loop import Run
 from audit.train.settings import Settings
 from audit.train.trainer import Progress, Training
@@ -56,6 +57,8 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     """Read the images, train, write the report over all runs in the folder, and print it."""
     runs = tuple(Run(ablation(name), seed) for name in asked.names for seed in asked.seeds)
     settings, where = asked.settings, resolve_device(asked.device)
+    root = asked.out or Path("gcont-runs") / asked.dataset
+    check_root(root)
     with talk.busy(f"reading {asked.dataset}"):
         images = load(asked.dataset, asked.data)
     if settings.batch_size > (count := len(images.train_labels)):
@@ -64,7 +67,6 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
         )
     if as_published(asked.dataset, images.digest) is False:
         talk.note(f"these images are not {asked.dataset} as published: no published values stand beside them")
-    root = asked.out or Path("gcont-runs") / asked.dataset
     _perform(Training(runs, images, settings, root, where), talk, fresh=fresh, json=json)
 
 

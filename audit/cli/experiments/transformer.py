@@ -1,21 +1,20 @@
 """Train the small transformers that were asked for: cost first, then live continuity, then the report."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
-import typer
 
-from audit.cli.experiments.bars import text_bar, training_bar
+from audit.cli.experiments.bars import counted, text_bar, training_bar
 from audit.cli.experiments.concluding import conclude
 from audit.cli.talk import Talk, stopped_by
 from audit.errors import AuditError, SelectionError, StoppedError, UsageError
 from audit.pipeline import resolve_device
-from audit.processes.seat import Seat, find_seat
+from audit.processes.seat import find_seat
+from audit.train.folder import check_root
 from audit.train.text import load
 from audit.train.transformer.ablations import ablation
 from audit.train.transformer.cost import cost_of
@@ -68,12 +67,19 @@ class Asked:
             changed["clip"] = None
         if "width" in changed:
             changed["ffn"] = 4 * changed["width"]
+        if "steps" in changed:
+            # the presets' own share
+            changed.setdefault("warmup", max(1, changed["steps"] // 20))
         settings = replace(self.starting_point.settings, precision=self._precision(device), **changed)
         heads = settings.heads
         if settings.width % (2 * heads):
             raise UsageError(
                 f"--width {settings.width}: the model has {heads} heads of an even size",
                 f"choose a multiple of {2 * heads}",
+            )
+        if settings.warmup > settings.steps:
+            raise UsageError(
+                f"--warmup {settings.warmup}: there are {settings.steps} steps", "choose as many at most"
             )
         if settings.schedule not in get_args(Schedule):
             raise UsageError(f"--schedule {settings.schedule!r}", "choose cosine or constant")
@@ -99,33 +105,20 @@ class Asked:
 
 def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     """Tokenise the text, say what it costs, train, audit, write the report over all runs in the folder."""
-    seat = find_seat()
-    with _one_voice(seat):
-        _perform(asked, replace(talk, quiet=talk.quiet or not seat.leads), fresh=fresh, json=json)
-
-
-@contextmanager
-def _one_voice(seat: Seat) -> Iterator[None]:
-    """Let one process of each machine tell of what all of them meet: a bad command line, a stop."""
-    try:
-        yield
-    except AuditError as error:
-        if seat.local and error.exit_code in (UsageError.exit_code, StoppedError.exit_code):
-            raise typer.Exit(error.exit_code) from error
-        raise
-
-
-def _perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
+    talk = replace(talk, quiet=talk.quiet or not find_seat().leads)
     device = resolve_device(asked.device)
     settings = asked.settings(device)
     machine = Machine(device, micro_batch=asked.micro_batch, compiled=asked.is_compiled(device))
     root = asked.out or Path("gcont-runs") / f"{asked.text}-{asked.preset}"
+    check_root(root)
     with machine.first_of_each_host(), text_bar(talk) as progress:
         tokenizer = asked.tokenizer or asked.starting_point.tokenizer
         tokens = load(asked.text, asked.data, tokenizer, root / TEXT, progress)
     runs = tuple(Run(ablation(name), seed) for name in asked.names for seed in asked.seeds)
     training = Training(runs, tokens, settings, root, machine)
     training.check()
+    if tokens.about:
+        talk.note(f"{tokens.dataset}: {tokens.about}")
     talk.note(cost_in_words(training))
     try:
         with training_bar(training, talk) as bar:
@@ -148,11 +141,6 @@ def cost_in_words(training: Training) -> str:
         f"{_short(largest.tokens)} tokens a run out of {_short(len(tokens.train))}, "
         f"{_short(sum(cost.flops for cost in costs), ' ')}FLOP in all"
     )
-
-
-def counted(count: int, name: str) -> str:
-    """`1 run`, `6 runs`."""
-    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def _short(number: float, space: str = "") -> str:

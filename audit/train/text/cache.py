@@ -62,7 +62,8 @@ def _kept(cache: Path, key: str, text: Text, encoder: Encoder) -> Tokens | None:
         train, valid = (
             _mapped(cache / f"{key}.{part}.npy", fields["bytes"][part], _dtype(encoder)) for part in PARTS
         )
-        return Tokens(text.name, encoder.name, encoder.vocabulary, str(fields["digest"]), train, valid)
+        digest = str(fields["digest"])
+        return Tokens(text.name, encoder.name, encoder.vocabulary, digest, train, valid, text.about)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

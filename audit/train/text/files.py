@@ -40,7 +40,8 @@ def folder_text(name: str, folder: Path) -> Text:
     damaged or is not UTF-8.
     """
     if not folder.is_dir():
-        raise PathNotFoundError(f"there is no folder {folder}", ADVICE)
+        missing = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        raise PathNotFoundError(missing, ADVICE)
     present = sorted(path for path in folder.iterdir() if path.is_file())
     found = {
         part: [path for path in present if pattern.fullmatch(path.name)] for part, pattern in _NAMES.items()
@@ -72,7 +73,8 @@ def _single(name: str, path: Path) -> Text:
         lines = ((at, line) for at, line in _lines(path, progress) if (at < cut) == (part == TRAIN))
         return _pieces(lines, path)
 
-    return Text(name, json.dumps({"cut": _digest(path)}), read)
+    about = f"the last twentieth of {path.name} is for validation"
+    return Text(name, json.dumps({"cut": _digest(path)}), read, about)
 
 
 def _pieces(lines: Iterator[tuple[int, bytes]], path: Path) -> Iterator[Piece]:
@@ -128,4 +130,4 @@ def _translated(path: Path) -> Iterator[None]:
 def _listed(present: list[Path]) -> str:
     names = [path.name for path in present[:_SHOWN]]
     more = len(present) - len(names)
-    return (", ".join(names) + (f" and {more} more" if more else "")) or "no file at all"
+    return (", ".join(names) + (f" and {more} more" if more else "")) or "no files"

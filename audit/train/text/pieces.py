@@ -23,12 +23,13 @@ class Text:
     """A text before it is read.
 
     `identity` tells it from every other without reading it whole. `read` gives the pieces of a part, anew at
-    every call, and tells the Progress how many bytes they took.
+    every call, and tells the Progress how many bytes they took. `about`: what a reader should know of it.
     """
 
     name: str
     identity: str
     read: Callable[[str, Progress], Iterator[Piece]]
+    about: str = ""
 
 
 def lines_of(document: str) -> Iterator[Piece]:

@@ -25,13 +25,13 @@ def load(
     library that is not installed, DataError for files that are not what they should be, OutputError for a
     cache that cannot be written, and the AccessErrors.
     """
+    if data is None:
+        check_named(dataset)
     encoder = encoder_named(tokenizer)
     return cached(_text(dataset, data, progress), encoder, cache, progress)
 
 
 def _text(dataset: str, data: Path | None, progress: Progress) -> Text:
-    if data is None:
-        check_named(dataset)
     if dataset == STDLIB:
         if data is not None:
             raise UsageError(f"{STDLIB} comes with Python and is read from no folder", "leave out --data")

@@ -12,7 +12,8 @@ class Tokens:
 
     `dataset` is its name as the report says it, `tokenizer` is "bytes", "gpt2" or a folder's name. All ids
     are below `vocabulary`. `digest` is the SHA-256 of the text and of the tokenizer: the same digest means
-    the same ids. `train` [N] and `valid` [M] are uint16 or uint32, memory-mapped and read-only.
+    the same ids. `train` [N] and `valid` [M] are uint16 or uint32, memory-mapped and read-only. `about`: what
+    a reader should know of it.
     """
 
     dataset: str
@@ -21,6 +22,7 @@ class Tokens:
     digest: str
     train: np.ndarray
     valid: np.ndarray
+    about: str = ""
 
 
 class Progress(Protocol):

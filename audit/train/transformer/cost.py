@@ -40,6 +40,14 @@ def cost_of(run: Run, settings: Settings, vocabulary: int) -> Cost:
     return Cost(parameters, tokens, tokens * float(6 * met + attention))
 
 
+def least_memory(cost: Cost, settings: Settings, vocabulary: int, rows: int) -> float:
+    """Bytes below which no run fits: weights, gradients and two moments, and the logits of some windows.
+
+    Of the logits there are three at a time, in float32: themselves, their softmax and their gradient.
+    """
+    return 16.0 * cost.parameters + 12.0 * rows * settings.sequence * vocabulary
+
+
 def peak_of(device_name: str) -> float | None:
     """bf16 operations a second that a GPU of this name can do at most; None where that is not known."""
     return next((peak for name, peak in BF16_PEAKS if name in device_name), None)

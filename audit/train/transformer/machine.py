@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+from audit.peak import physical_memory
 from audit.processes.seat import find_seat
 
 CPU_ROWS = 16
@@ -39,6 +40,13 @@ class Machine:
     def leads(self) -> bool:
         """Whether this process measures and writes."""
         return self.rank == 0
+
+    @property
+    def memory(self) -> float:
+        """Bytes that a process can have at most."""
+        if self.device.type == "cuda":
+            return float(torch.cuda.get_device_properties(self.device).total_memory)
+        return physical_memory()
 
     @property
     def name(self) -> str:

@@ -16,11 +16,13 @@ from audit.threads import threads
 from audit.train.folder import Pace, RunFolder, pace_in
 from audit.train.text import Tokens
 from audit.train.transformer.config import config_of
+from audit.train.transformer.cost import cost_of, least_memory
 from audit.train.transformer.loop import Loop
 from audit.train.transformer.machine import Machine
 from audit.train.transformer.settings import Run, Settings
 from audit.train.transformer.windows import count_of
 from audit.train.values import Values
+from reports.view import size
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +56,26 @@ class Training:
                 f"a batch of {settings.batch_size} on {self.machine.size} processes",
                 "choose a --batch-size that they divide evenly",
             )
+        for run in self.runs:
+            self._check_memory(run)
+
+    def _check_memory(self, run: Run) -> None:
+        machine, settings, vocabulary = self.machine, self.settings, self.tokens.vocabulary
+        rows = min(machine.rows_at_a_time(settings.batch_size), settings.batch_size)
+        cost = cost_of(run, settings, vocabulary)
+        least = least_memory(cost, settings, vocabulary, rows)
+        if least > machine.memory:
+            raise UsageError(
+                f"{run.name} takes {size(least)} of memory at least, and there are {size(machine.memory)}",
+                "choose a smaller --micro-batch, --width or --depth",
+            )
 
 
 class Progress(Protocol):
     """Who is told how far the training is; called from the thread that trains, on every process."""
 
-    def begin(self, run: Run, step: int) -> None:
-        """A run goes on from a step."""
+    def begin(self, run: Run, step: int, lost: bool) -> None:
+        """A run goes on from a step; `lost`: it begins anew, for not all that it had come to is there."""
 
     def step(self, run: Run, seconds: float) -> None:
         """It made a step, in so many seconds."""
@@ -129,12 +144,13 @@ def _train_run(training: Training, run: Run, progress: Progress, stopped: Callab
     reached = machine.told(_reached(folder, settings) if machine.leads else None)
     if reached is None:
         return True
+    lost = reached == 0 and bool(pace_in(folder.path))
     loop = Loop(run, training.tokens, settings, machine)
     history: list[Values] = []
     if reached:
         history = _until(folder.history(), reached)
         _restore(loop, folder, reached, machine.told(history[-1:]), leads=machine.leads)
-    progress.begin(run, reached)
+    progress.begin(run, reached, lost)
     earlier = pace_in(folder.path)
     times: list[float] = []
     while True:

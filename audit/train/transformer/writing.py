@@ -100,10 +100,11 @@ def _audits(training: Training, found: Mapping[str, Sequence[Any]]) -> dict[str,
 
 def _provenance(training: Training, found: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str]]:
     tokens = training.tokens
+    about = f" ({tokens.about})" if tokens.about else ""
     told = dict(
         provenance(
             f"{tokens.dataset} in tokens of {tokens.tokenizer}, {len(tokens.train):,} to train on and "
-            f"{len(tokens.valid):,} to validate on, SHA-256 {tokens.digest}",
+            f"{len(tokens.valid):,} to validate on{about}, SHA-256 {tokens.digest}",
             training.machine.name,
         )
     )

@@ -71,7 +71,7 @@ def _published_lines(experiment: Experiment, comparisons: Sequence[Comparison]) 
 
 
 def _claim_lines(experiment: Experiment) -> Iterator[str]:
-    yield from ("", "## What the paper says, and what came here", "", words.bar(experiment))
+    yield from ("", "## The claims, one by one", "", words.bar(experiment))
     for title, claims in words.GROUPS.items():
         yield from ("", f"### {title}", "")
         yield from table(("", "", ""), _claims(experiment, claims))
