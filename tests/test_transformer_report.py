@@ -434,14 +434,13 @@ TERMINAL = """\
  3 runs of 3 ablations on wikitext-103
  width 256, steps 200
 
-              PPL       Q     K     Gate  Up    O     Down  V
- ────────────────────────────────────────────────────────────────
- tf-silu      32.0      .500  .625  .750  .375  .250  .625  .250✗
-   published  41.5      .500                                .125
- tf-nores-    32.0      .062  .062  .062  .062  .062  .062  .062
- silu
-   published  2.03e+03  .062
- tf-nonorm    –         –     –     –     –     –     –     –
+                PPL       Q     K     Gate  Up    O     Down  V
+ ──────────────────────────────────────────────────────────────────
+ tf-silu        32.0      .500  .625  .750  .375  .250  .625  .250✗
+   published    41.5      .500                                .125
+ tf-nores-silu  32.0      .062  .062  .062  .062  .062  .062  .062
+   published    2.03e+03  .062
+ tf-nonorm      –         –     –     –     –     –     –     –
 
  v1 of Q, K, Gate, Up and V, u1 of O and Down. Random directions give .062.
  Below ours the published values, ✗ where they differ.

@@ -63,23 +63,23 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Comparison]) 
 
 def _row(ablation: AblationRuns, cells: Mapping[tuple[str, str], Comparison]) -> Iterator[Text]:
     for metric in COLUMNS:
-        text = Text(_short(measured(ablation, metric).mean))
+        text = Text(short(measured(ablation, metric).mean))
         if (cell := cells.get((ablation.name, metric))) is not None:
             mark = "✗" if cell.verdict is Verdict.DIFFERS else " "
-            text.append(f"{mark}{_short(cell.published.mean)}", style="dim")
+            text.append(f"{mark}{short(cell.published.mean)}", style="dim")
         yield text
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
     """As elsewhere, but what is all but 1 in as many letters as the rest: `1.00`."""
     return decimal(value).replace("1.000", "1.00")
 
 
-def lines_of(name: str) -> Text:
+def lines_of(name: str, width: int = NAME_WIDTH) -> Text:
     """A name in lines that fit: `nonadaptive-`, `init-0.0001`."""
     lines = [""]
     for piece in re.findall("[^-]*-|[^-]+", printable(name)):
-        if len(lines[-1] + piece) <= NAME_WIDTH:
+        if len(lines[-1] + piece) <= width:
             lines[-1] += piece
         else:
             lines.append(piece)

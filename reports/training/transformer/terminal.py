@@ -13,11 +13,13 @@ from reports.training.comparison import Comparison, Verdict, compare, once, scor
 from reports.training.measured import measured
 from reports.training.model import AblationRuns, Experiment
 from reports.training.notation import decimal
-from reports.training.terminal import lines_of
+from reports.training.terminal import lines_of, short
 from reports.training.transformer import words
 from reports.training.transformer.claims import Outcome
 from reports.training.transformer.projections import FACING
 from reports.view import printable
+
+NAME_WIDTH = len("tf-nores-silu")
 
 MARKS = {Outcome.HOLDS: "✓", Outcome.FAILS: "✗"}
 
@@ -83,7 +85,7 @@ def _table(experiment: Experiment, cells: Mapping[tuple[str, str], Comparison]) 
     for label in ("PPL", *FACING):
         table.add_column(f" {label}", justify="left", no_wrap=True)
     for ablation in experiment.ablations:
-        table.add_row(lines_of(ablation.name), *_row(ablation, cells))
+        table.add_row(lines_of(ablation.name, NAME_WIDTH), *_row(ablation, cells))
         if any((ablation.name, metric) in cells for metric in FACING.values()):
             table.add_row(Text("  published", style="dim"), *_beside(ablation.name, cells))
     return table
@@ -93,7 +95,7 @@ def _row(ablation: AblationRuns, cells: Mapping[tuple[str, str], Comparison]) ->
     for metric in ("ppl", *FACING.values()):
         cell = cells.get((ablation.name, metric))
         differs = cell is not None and cell.verdict is Verdict.DIFFERS
-        yield Text(f" {decimal(measured(ablation, metric).mean)}{'✗' if differs else ''}")
+        yield Text(f" {short(measured(ablation, metric).mean)}{'✗' if differs else ''}")
 
 
 def _beside(name: str, cells: Mapping[tuple[str, str], Comparison]) -> Iterator[Text]:
