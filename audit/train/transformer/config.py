@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Any
 
 from audit.train.text import Tokens
-
 from audit.train.transformer.ablations import Activation, TransformerAblation
 from audit.train.transformer.model import EPS, THETA
 from audit.train.transformer.settings import Run, Settings
