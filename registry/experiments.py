@@ -11,8 +11,14 @@ from pydantic.dataclasses import dataclass
 TOY_MODEL_TYPE = "residual-mlp"
 """What config.json calls the toy MLPs that the experiments leave, and the family that reads them."""
 
+LLAMA, QWEN3 = "llama", "qwen3"
+"""What it calls the small transformers that transformers has a model of."""
+
 ABLATED_LLAMA = "ablated-llama"
 """What config.json calls a small transformer of which transformers has no model."""
+
+GPT2_TOKENS = "gpt2"
+"""The tokenizer of the paper's transformers."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

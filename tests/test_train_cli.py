@@ -222,5 +222,5 @@ def test_other_files_under_mnists_names_are_refused(cli: Cli, tmp_path: Path, mn
 
 
 def test_the_help_names_every_data_set(cli: Cli) -> None:
-    told = cli("train", "--help", COLUMNS="200", TERMINAL_WIDTH="200").stdout
+    told = cli("train", "--help").stdout
     assert all(one.name in told for one in DATASETS)

@@ -141,7 +141,7 @@ def test_the_rate_rises_and_falls_as_stated() -> None:
 @pytest.mark.parametrize("clip", [0.05, None])
 def test_three_steps_are_adamws_written_out(clip: float | None) -> None:
     """In float64, by the update of Loshchilov and Hutter 2019; matrices decay, gains do not."""
-    settings = replace(THIN, clip=clip, weight_decay=0.3)
+    settings = replace(THIN, clip_norm=clip, weight_decay=0.3)
     [run] = runs("tf-silu")
     loop = Loop(run, tokens(), settings, Machine(CPU))
     model = Transformer(settings.shape(11), run.ablation, run.seed).double()
@@ -485,7 +485,7 @@ def test_a_text_shorter_than_a_window_is_told(tmp_path: Path, settings: Settings
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_weights_that_stand(tmp_path: Path) -> None:
-    asked = training(tmp_path, "tf-nonorm", settings=replace(THIN, lr=1e12, clip=None, warmup=0))
+    asked = training(tmp_path, "tf-nonorm", settings=replace(THIN, lr=1e12, clip_norm=None, warmup=0))
     train(asked, Silent())
     folder = tmp_path / "tf-nonorm-1"
     history = json.loads((folder / "history.json").read_text())

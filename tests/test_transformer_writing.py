@@ -74,7 +74,9 @@ def test_beside_other_tokens_or_settings_it_does_not_stand(
 
 
 def test_what_the_paper_leaves_open_is_no_other_setting(tmp_path: Path) -> None:
-    settings = replace(PAPER, lr=5e-4, warmup=100, schedule="constant", weight_decay=0.0, clip=None, every=50)
+    settings = replace(
+        PAPER, lr=5e-4, warmup=100, schedule="constant", weight_decay=0.0, clip_norm=None, every=50
+    )
     training = finished(tmp_path, text("wikitext-103", 50257), settings)
     assert write(training).experiment.as_published is None
 

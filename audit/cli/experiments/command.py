@@ -32,7 +32,7 @@ def train(
     warmup: t.Warmup = None,
     schedule: t.ScheduleName = None,
     weight_decay: t.WeightDecay = None,
-    clip: t.Clip = None,
+    clip_norm: t.ClipNorm = None,
     precision: t.PrecisionName = None,
     micro_batch: t.MicroBatch = None,
     compile: t.Compile = None,
@@ -56,7 +56,7 @@ def train(
 
         of_transformers = {
             "preset": preset, "tokenizer": tokenizer, "steps": steps, "every": every, "sequence": sequence,
-            "warmup": warmup, "schedule": schedule, "weight_decay": weight_decay, "clip": clip,
+            "warmup": warmup, "schedule": schedule, "weight_decay": weight_decay, "clip_norm": clip_norm,
             "precision": precision, "micro_batch": micro_batch, "compile": compile,
         }  # fmt: skip
         selection = chosen(
@@ -90,7 +90,7 @@ def train(
                 changes={
                     "batch_size": batch_size, "lr": lr, "width": width, "layers": depth, "steps": steps,
                     "every": every, "sequence": sequence, "warmup": warmup, "schedule": schedule,
-                    "weight_decay": weight_decay, "clip": clip,
+                    "weight_decay": weight_decay, "clip_norm": clip_norm,
                 },
             ),
             talk,

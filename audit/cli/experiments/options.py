@@ -39,7 +39,7 @@ Seeds = Annotated[
     typer.Option(
         "--seeds",
         metavar="N",
-        help="How many seeds, or which: 3, or 0,4,7. Default: 3; of a transformer 42 alone, as 42,",
+        help="How many seeds, or which: 3, or 0,4,7. Default: 3; of a transformer 42 alone.",
         rich_help_panel=WHAT,
         show_default=False,
     ),
@@ -150,7 +150,7 @@ WeightDecay = Annotated[
     float | None,
     typer.Option(metavar="X", help="Of matrices. Default: 0.1.", rich_help_panel=TRANSFORMER),
 ]
-Clip = Annotated[
+ClipNorm = Annotated[
     float | None,
     typer.Option(
         metavar="X", help="The gradient's norm at most; 0 for any. Default: 1.", rich_help_panel=TRANSFORMER

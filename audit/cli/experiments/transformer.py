@@ -63,8 +63,8 @@ class Asked:
     def settings(self, device: torch.device) -> Settings:
         """The preset's, but for what was asked for; raises UsageError for what fits nothing."""
         changed = {name: value for name, value in self.changes.items() if value is not None}
-        if changed.get("clip") == 0:
-            changed["clip"] = None
+        if changed.get("clip_norm") == 0:
+            changed["clip_norm"] = None
         if "width" in changed:
             changed["ffn"] = 4 * changed["width"]
         if "steps" in changed:
@@ -83,7 +83,10 @@ class Asked:
             )
         if settings.schedule not in get_args(Schedule):
             raise UsageError(f"--schedule {settings.schedule!r}", "choose cosine or constant")
-        for option, value in (("weight-decay", settings.weight_decay), ("clip", settings.clip or 0.0)):
+        for option, value in (
+            ("weight-decay", settings.weight_decay),
+            ("clip-norm", settings.clip_norm or 0.0),
+        ):
             if value < 0 or not isfinite(value):
                 raise UsageError(f"--{option} {value:g}", "choose a number from 0 on")
         return settings

@@ -13,11 +13,11 @@ from huggingface_hub import constants
 from audit.checkpoint.hub import fetch, translated
 from audit.errors import DataError, NetworkError, OfflineError, PathNotFoundError, UsageError
 from audit.train.text.pieces import END_OF_TEXT
+from registry.experiments import GPT2_TOKENS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-GPT2 = "gpt2"
 _REPO = "openai-community/gpt2"
 _PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 _WHOLE = "tokenizer.json"
@@ -62,7 +62,7 @@ def gpt2() -> BPE:
     Raises UsageError where `tokenizers` is not installed, the AccessErrors, OutputError where the Hub's cache
     cannot be written, and DataError for files that are not what they should be.
     """
-    _check_installed(GPT2)
+    _check_installed(GPT2_TOKENS)
     try:
         with translated(_REPO, None):
             vocabulary, merges = (fetch(_REPO, name, None) for name in _PAIRS[1])
@@ -72,7 +72,7 @@ def gpt2() -> BPE:
                 f"{_REPO} is not in the cache, and HF_HUB_OFFLINE is set", f"unset it; {_OTHERWISE}"
             ) from error
         raise
-    return _pair(GPT2, vocabulary, merges)
+    return _pair(GPT2_TOKENS, vocabulary, merges)
 
 
 def folder_bpe(name: str) -> BPE:
@@ -84,7 +84,7 @@ def folder_bpe(name: str) -> BPE:
     folder = Path(name)
     if not folder.is_dir():
         raise PathNotFoundError(
-            f"there is no tokenizer {name}", f"it is bytes, {GPT2}, or a folder that holds one's files"
+            f"there is no tokenizer {name}", f"it is bytes, {GPT2_TOKENS}, or a folder that holds one's files"
         )
     called = folder.resolve().name
     _check_installed(called)

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from registry.experiments import GPT2_TOKENS
+
 
 class Encoder(Protocol):
     """A tokenizer: ids below `vocabulary`, `end` for the end of a document where it has one.
@@ -65,4 +67,4 @@ def encoder_named(name: str) -> Encoder:
     # it imports the Hub's client and what reads checkpoints, which bytes do without
     from audit.train.text.bpe import folder_bpe, gpt2
 
-    return gpt2() if name == "gpt2" else folder_bpe(name)
+    return gpt2() if name == GPT2_TOKENS else folder_bpe(name)

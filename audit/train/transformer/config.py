@@ -7,7 +7,7 @@ from audit.train.text import Tokens
 from audit.train.transformer.ablations import Activation, TransformerAblation
 from audit.train.transformer.model import EPS, THETA
 from audit.train.transformer.settings import Run, Settings
-from registry.experiments import ABLATED_LLAMA
+from registry.experiments import ABLATED_LLAMA, LLAMA, QWEN3
 
 HIDDEN_ACT: dict[Activation, str] = {"silu": "silu", "relu": "relu", "gelu": "gelu", "none": "linear"}
 """What transformers calls the activations."""
@@ -51,4 +51,4 @@ def _model(ablation: TransformerAblation) -> tuple[str, str | None]:
     """The model type, and the class in transformers; None where it has none that computes the same."""
     if not ablation.in_transformers:
         return ABLATED_LLAMA, None
-    return ("qwen3", "Qwen3ForCausalLM") if ablation.qk_norm else ("llama", "LlamaForCausalLM")
+    return (QWEN3, "Qwen3ForCausalLM") if ablation.qk_norm else (LLAMA, "LlamaForCausalLM")

@@ -147,7 +147,7 @@ class Loop:
             with machine.without_averaging(self._trained):
                 total += self._add_gradient(part, len(rows))
         total += self._add_gradient(parts[-1], len(rows))
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), settings.clip_norm or math.inf)
         told = machine.mean(torch.stack([total, norm.to(total.dtype), total.new_tensor(float(stopped()))]))
         loss, length, halted = told.tolist()
         return None if halted else (loss, length)

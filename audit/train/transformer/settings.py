@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from audit.train.transformer.ablations import TransformerAblation
 from audit.train.transformer.model import Shape
+from registry.experiments import GPT2_TOKENS
 
 Schedule = Literal["cosine", "constant"]
 Precision = Literal["fp32", "bf16"]
@@ -24,7 +25,7 @@ class Settings:
     The paper states width, layers, heads, steps, batch size and sequence. `ffn` follows from its 34M
     parameters, `init_std` is what it calls standard practice; the rest it leaves open. Warm-up and `every`
     (between two measurements) are in steps, `sequence` and `valid_tokens` in tokens. `warmup` rises in
-    equal steps; weight decay is of matrices only; `clip` is the
+    equal steps; weight decay is of matrices only; `clip_norm` is the
     most that the norm of all gradients together may be.
     """
 
@@ -40,7 +41,7 @@ class Settings:
     warmup: int = 500
     schedule: Schedule = "cosine"
     weight_decay: float = 0.1
-    clip: float | None = 1.0
+    clip_norm: float | None = 1.0
     init_std: float = 0.02
     valid_tokens: int = 2**18
     precision: Precision = "fp32"
@@ -83,7 +84,7 @@ class Preset:
 
 
 PRESETS: Mapping[str, Preset] = {
-    "paper": Preset("as published, 34M parameters; a GPU's work", Settings(), "wikitext-103", "gpt2"),
+    "paper": Preset("as published, 34M parameters; a GPU's work", Settings(), "wikitext-103", GPT2_TOKENS),
     "small": Preset(
         "the paper's layers, on bytes; hours on 2 cores, a minute or two on a GPU",
         Settings(batch_size=32, steps=1000, every=50, warmup=50, valid_tokens=2**15),

@@ -22,7 +22,7 @@ from audit.train.transformer.cost import cost_of, peak_of
 from audit.train.transformer.settings import Run, Settings
 from audit.train.transformer.trainer import Training, diverged, is_last
 from audit.train.values import Values
-from registry.experiments import ABLATED_LLAMA
+from registry.experiments import ABLATED_LLAMA, LLAMA, QWEN3
 from reports.training import document
 from reports.training.model import AblationRuns, Experiment
 from reports.training.transformer.figures import draw_growth, draw_projections
@@ -81,7 +81,7 @@ def _wanted(training: Training) -> Wanted:
         return is_last(history, training.settings)
 
     names = [one.name for one in ABLATIONS]
-    return Wanted(names, ("llama", "qwen3", ABLATED_LLAMA), name_and_config, is_finished, diverged)
+    return Wanted(names, (LLAMA, QWEN3, ABLATED_LLAMA), name_and_config, is_finished, diverged)
 
 
 def _tables(training: Training) -> Iterator[Any]:
