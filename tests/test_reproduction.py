@@ -1,13 +1,12 @@
 """docs/reproduction says what its data say: every number follows from the histories, none is typed in."""
 
-import csv
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+from histories import ablations_in
 
 from audit.continuity import null_mean
 from audit.train.ablations import ABLATIONS, TABLES
@@ -17,7 +16,7 @@ from audit.train.writing import _told
 from reports.training.comparison import Group, compare, scores
 from reports.training.document import results, results_csv, to_json
 from reports.training.markdown import to_markdown
-from reports.training.model import AblationRuns, Experiment, RunHistory
+from reports.training.model import Experiment
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "reproduction"
@@ -26,23 +25,7 @@ FOLDER = DOCS / "reproduction"
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
     """The experiment, put together again from histories.csv."""
-    runs: dict[tuple[str, int], dict[int, dict[str, float | None]]] = defaultdict(lambda: defaultdict(dict))
-    with (FOLDER / "histories.csv").open(newline="") as opened:
-        for row in csv.DictReader(opened):
-            value = float(row["value"]) if row["value"] else None
-            runs[row["ablation"], int(row["seed"])][int(row["epoch"])][row["metric"]] = value
-    ablations = tuple(
-        AblationRuns(
-            one.name,
-            one.isolates,
-            tuple(
-                RunHistory(seed, tuple(epochs[epoch] for epoch in range(len(epochs))))
-                for (name, seed), epochs in runs.items()
-                if name == one.name
-            ),
-        )
-        for one in ABLATIONS
-    )
+    ablations = ablations_in(FOLDER / "histories.csv", ABLATIONS, "epoch")
     settings = Settings()
     return Experiment(
         "mnist",

@@ -1,18 +1,17 @@
 """docs/transformers.md says what its data say: every number follows from the histories, none is typed in."""
 
-import csv
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from histories import ablations_in
 
 from audit.continuity import null_mean
 from audit.train.transformer.ablations import ABLATIONS
 from audit.train.transformer.settings import PRESETS
 from registry.experiments import published_tables
 from reports.training.document import results, results_csv, to_json
-from reports.training.model import AblationRuns, Experiment, RunHistory
+from reports.training.model import Experiment
 from reports.training.transformer.claims import PREDICTED, PUBLISHED, Outcome
 from reports.training.transformer.markdown import to_markdown
 
@@ -24,23 +23,7 @@ TINY = PRESETS["tiny"].settings
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
     """The experiment, put together again from histories.csv."""
-    runs: dict[tuple[str, int], dict[int, dict[str, float | None]]] = defaultdict(lambda: defaultdict(dict))
-    with (FOLDER / "histories.csv").open(newline="") as opened:
-        for row in csv.DictReader(opened):
-            value = float(row["value"]) if row["value"] else None
-            runs[row["ablation"], int(row["seed"])][int(row["step"])][row["metric"]] = value
-    ablations = tuple(
-        AblationRuns(
-            one.name,
-            one.isolates,
-            tuple(
-                RunHistory(seed, tuple({"step": step, **values} for step, values in steps.items()))
-                for (name, seed), steps in runs.items()
-                if name == one.name
-            ),
-        )
-        for one in ABLATIONS
-    )
+    ablations = ablations_in(FOLDER / "histories.csv", ABLATIONS, "step")
     return Experiment("stdlib", {}, None, null_mean(TINY.width), ablations, axis="step")
 
 

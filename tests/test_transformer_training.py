@@ -552,6 +552,7 @@ def test_paces_add_up_on_the_same_device_only() -> None:
     before = Pace("cpu", 10, 2.0)
     assert Pace("cpu", 5, 1.0).after(before) == Pace("cpu", 15, 3.0)
     assert Pace("gpu", 5, 1.0).after(before) == Pace("gpu", 5, 1.0)
+    assert Pace("cpu", 5, 1.0, 2).after(before) == Pace("cpu", 5, 1.0, 2)
     assert Pace("cpu", 5, 1.0).after(None) == Pace("cpu", 5, 1.0)
 
 

@@ -102,6 +102,18 @@ def test_a_gpus_speed_is_told_as_a_share_of_its_peak(
     assert f"| speed of tf-silu-42 | {said}" in (tmp_path / "report.md").read_text()
 
 
+def test_the_share_is_of_the_processes_that_trained(tmp_path: Path) -> None:
+    """Whoever writes the report: 8 processes, 10 steps in .02 s, 8.2 million tokens a second of 131 MFLOP."""
+    training = finished(tmp_path, text("prose", 50257), replace(PAPER, precision="bf16"))
+    told = {"device": "8 x NVIDIA H100 80GB HBM3", "steps": 10, "seconds": 0.02, "processes": 8}
+    (tmp_path / "tf-silu-42/pace.json").write_text(json.dumps(told))
+    write(training)
+    assert (
+        "8,192,000 tokens a second on 8 x NVIDIA H100 80GB HBM3, 14% of the peak"
+        in (tmp_path / "report.md").read_text()
+    )
+
+
 @pytest.mark.parametrize("pace", ["{}", "[", '{"device": 3, "steps": "x", "seconds": null}', ""])
 def test_a_pace_that_is_none_is_not_told(tmp_path: Path, pace: str) -> None:
     training = finished(tmp_path, text("prose", 50257), PAPER)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -41,17 +41,18 @@ _STATE = re.compile(r"[0-9]{4,}\.safetensors")
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a run went: on what, and seconds for so many steps, the first after each start apart."""
+    """How fast a run went: seconds for so many steps, the first after each start apart; on what."""
 
     device: str
     steps: int
     seconds: float
+    processes: int = 1
 
     def after(self, earlier: "Pace | None") -> "Pace":
         """Together with what was noted before, if that was on the same device."""
-        if earlier is None or earlier.device != self.device:
+        if earlier is None or (earlier.device, earlier.processes) != (self.device, self.processes):
             return self
-        return Pace(self.device, self.steps + earlier.steps, self.seconds + earlier.seconds)
+        return replace(self, steps=self.steps + earlier.steps, seconds=self.seconds + earlier.seconds)
 
 
 class RunFolder:

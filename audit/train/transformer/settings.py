@@ -24,9 +24,9 @@ class Settings:
 
     The paper states width, layers, heads, steps, batch size and sequence. `ffn` follows from its 34M
     parameters, `init_std` is what it calls standard practice; the rest it leaves open. Warm-up and `every`
-    (between two measurements) are in steps, `sequence` and `valid_tokens` in tokens. `warmup` rises in
-    equal steps; weight decay is of matrices only; `clip_norm` is the
-    most that the norm of all gradients together may be.
+    (between two measurements) are in steps, `sequence` and `valid_tokens` in tokens. The rate rises in equal
+    steps; weight decay is of matrices only; `clip_norm` is the most that the norm of all gradients together
+    may be.
     """
 
     width: int = 256
@@ -77,22 +77,19 @@ class Run:
 class Preset:
     """Settings, and the text and the tokenizer they are meant for."""
 
-    about: str
     settings: Settings
     dataset: str
     tokenizer: str
 
 
 PRESETS: Mapping[str, Preset] = {
-    "paper": Preset("as published, 34M parameters; a GPU's work", Settings(), "wikitext-103", GPT2_TOKENS),
+    "paper": Preset(Settings(), "wikitext-103", GPT2_TOKENS),
     "small": Preset(
-        "the paper's layers, on bytes; hours on 2 cores, a minute or two on a GPU",
         Settings(batch_size=32, steps=1000, every=50, warmup=50, valid_tokens=2**15),
         "stdlib",
         "bytes",
     ),
     "tiny": Preset(
-        "width 64, a minute or two on 2 cores",
         Settings(
             width=64, ffn=256, sequence=64, batch_size=16, steps=400, every=25, lr=3e-3, warmup=20,
             valid_tokens=2**13,

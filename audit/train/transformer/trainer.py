@@ -161,7 +161,8 @@ def _train_run(training: Training, run: Run, progress: Progress, stopped: Callab
                 return False
             history.append(values)
             if machine.leads and times[1:]:
-                folder.write_pace(Pace(machine.name, len(times) - 1, sum(times[1:])).after(earlier))
+                pace = Pace(machine.name, len(times) - 1, sum(times[1:]), machine.size)
+                folder.write_pace(pace.after(earlier))
             _keep(loop, folder, history, machine, last=is_last(history, settings))
             progress.measured(run, values)
         if is_last(history, settings):

@@ -137,6 +137,6 @@ def _paces(training: Training, found: Mapping[str, Sequence[Any]]) -> Iterator[t
             peak = peak_of(pace.device)
             if peak is not None and settings.precision == "bf16":
                 cost = cost_of(run, settings, training.tokens.vocabulary)
-                share = rate * cost.flops_a_token / (peak * training.machine.size)
+                share = rate * cost.flops_a_token / (peak * pace.processes)
                 told += f", {share:.0%} of the peak in bf16"
             yield f"speed of {run.name}", told
