@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from audit import provenance
 from audit.checkpoint import open_checkpoint
+from audit.checkpoint.origin import Heard
 from audit.coverage import unmeasured
 from audit.findings import by_severity, find_all
 from audit.keys import layout_digest
@@ -53,7 +54,7 @@ def audit_model(model: str, options: AuditOptions | None = None) -> Report:
     Writes nothing. Raises the AuditErrors drawn in audit/errors.py.
     """
     options = options or AuditOptions()
-    plan = make_plan(open_checkpoint(model, options.revision), options)
+    plan = make_plan(open_checkpoint(model, options.revision, stream=options.stream), options)
     return run(plan, command=f"audit_model({model!r})").report
 
 
@@ -63,14 +64,17 @@ def run(
     progress: Progress = lambda measured: None,
     store: Store | None = None,
     team: Team = ALONE,
+    heard: Heard = lambda count: None,
 ) -> Audit:
     """Carry out a plan; `progress` hears of each measurement as it is made, and `store` keeps it.
+
+    `heard` is told of bytes as they are read here.
 
     Of several processes, the one that leads does, and the others assist it.
     """
     clock, started = time.monotonic(), provenance.now()
     device = team.device(plan.options.device)
-    pipeline = Pipeline(plan, device)
+    pipeline = Pipeline(plan, device, heard=heard)
     store = store or Unkept()
 
     def spent() -> Spent:

@@ -48,6 +48,14 @@ def layout_findings(
                 yield from _without_norm(stack, chosen[stack.name], own)
 
 
+def index_findings(surplus: Sequence[str]) -> Iterator[Finding]:
+    """Tensors of the shards that the index does not name: other readers may leave them out."""
+    if surplus:
+        named = ", ".join(surplus[:3]) + (f" and {len(surplus) - 3} more" if surplus[3:] else "")
+        message = f"the index does not name all that is in its shards: {named}"
+        yield Finding("surplus-tensor", "warning", None, None, message)
+
+
 def label(layout: Layout, stack: StackLayout) -> str | None:
     """The name a stack goes by in a report; None for the main one."""
     return None if stack is layout.main else stack.name

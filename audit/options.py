@@ -27,7 +27,8 @@ class AuditOptions:
 
     `layers` selects by Python slice ("0:16" or slice(0, 16)), `only` by projection ("q,k" or their names);
     `k` is how many leading triplets are kept; `family` and `family_file` override what config.json says;
-    `max_memory` is a ceiling on anonymous memory, in bytes or as text ("8GB", "6GiB").
+    `max_memory` is a ceiling on anonymous memory, in bytes or as text ("8GB", "6GiB"). `stream`: read a Hub
+    model's weights by ranges (True), fetch them first (False), or as the disk has room for them (None).
     Raises SelectionError for what cannot be meant.
     """
 
@@ -41,6 +42,7 @@ class AuditOptions:
     family: str | None = None
     family_file: str | os.PathLike[str] | None = None
     max_memory: int | str | None = None
+    stream: bool | None = None
 
     def __post_init__(self) -> None:
         """Check everything that can be checked without a checkpoint."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from audit.audit import Audit
-from audit.checkpoint import local_path
+from audit.checkpoint import is_url, local_path, without_secrets
 from audit.disk import DRAFT, sync, write_file, writing
 from audit.errors import OutputError, PathNotFoundError, ReportError
 from reports.comparison import Audited, Entry
@@ -34,8 +35,12 @@ LAYOUT = "layout"
 
 
 def default_folder(model: str) -> Path:
-    """gcont-reports/org--name for a Hub id, gcont-reports/name for a local path."""
+    """gcont-reports/org--name for a Hub id, gcont-reports/name for a local path or what a URL ends in."""
     path = local_path(model)
+    if path is None and is_url(model):
+        place = without_secrets(model).split("://", 1)[1].strip("/").removesuffix("/model.safetensors")
+        name = re.sub(r"[^\w.-]+", "--", place.removesuffix(".safetensors")).strip(".-")
+        return Path(DEFAULT_ROOT) / (name or "model")
     if path is None:
         return Path(DEFAULT_ROOT) / model.replace("/", "--")
     path = path.resolve()
@@ -194,7 +199,7 @@ def _metadata(audit: Audit) -> dict[str, str]:
     model = audit.report.model
     return {
         "schema": audit.report.schema,
-        "model": model.id,
+        "model": model.id.encode(errors="replace").decode(),  # a path need not be text
         "revision": model.revision or "",
         LAYOUT: audit.layout,
     }

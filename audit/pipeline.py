@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from audit.checkpoint import TensorReader
+from audit.checkpoint.origin import Heard
 from audit.errors import SelectionError
 from audit.measure import Measured, Measurer
 from audit.memory import Use
-from audit.plan import AuditPlan, Place, Task, Visit, planned_reads, workers_for
+from audit.plan import AuditPlan, Place, Task, Visit, pending, planned_reads, workers_for
 from audit.projections import LayerMaps, compute_dtype, in_arithmetic, part_of, slots_of
 from audit.threads import threads
 from registry import Projection, Read, Slot
@@ -27,12 +28,22 @@ from registry import Projection, Read, Slot
 class Pipeline:
     """Carries out a plan's tasks on a device, `workers` of them at a time: see workers_for."""
 
-    def __init__(self, plan: AuditPlan, device: torch.device, workers: int | None = None) -> None:
-        """Nothing is read yet; raises SelectionError where --max-memory is too little."""
+    def __init__(
+        self,
+        plan: AuditPlan,
+        device: torch.device,
+        workers: int | None = None,
+        heard: Heard = lambda count: None,
+    ) -> None:
+        """Nothing is read yet; raises SelectionError where --max-memory is too little.
+
+        `heard` is told of bytes as they are read.
+        """
         self.plan = plan
         self.device = device
         self.dtype = compute_dtype(set(plan.stored_dtypes)) if device.type != "mps" else torch.float32
         self.workers = workers or workers_for(plan, device.type, torch.get_num_threads())
+        self._heard = heard
         self._readers: list[TensorReader] = []
 
     @property
@@ -46,7 +57,9 @@ class Pipeline:
         Those of one task come in its order, tasks in any.
         """
         left = [task for task in tasks if any(place not in known for place in task.places)]
-        visits = [visit for task in left for visit in task.visits]
+        if self.plan.checkpoint.streamed and not self.plan.options.full:
+            left.sort(key=self._lies)
+        visits = [visit for task in left for visit in pending(task, known, self.plan.options.full)]
         with self._reader(planned_reads(visits, self.plan.options)) as reader:
             # by all tasks, not those left: the threads that a matrix gets must not follow from what is known
             workers = min(self.workers, len(tasks))
@@ -58,8 +71,14 @@ class Pipeline:
                         yield from self._carry_out(reader, task, known)
 
     def _reader(self, planned: Iterable[Read]) -> TensorReader:
-        self._readers.append(TensorReader(self.plan.checkpoint, planned))
+        self._readers.append(TensorReader(self.plan.checkpoint, planned, self._heard))
         return self._readers[-1]
+
+    def _lies(self, task: Task) -> tuple[str, int]:
+        """Where the first tensor of a task is: files are streamed one after the other, from front to back."""
+        read = next(planned_reads(task.visits, self.plan.options))
+        stored = self.plan.checkpoint.tensors[read.tensor]
+        return stored.file.name, stored.entry.start
 
     def _side_by_side(
         self, reader: TensorReader, tasks: Sequence[Task], known: Mapping[Place, Measured], workers: int

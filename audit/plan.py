@@ -4,13 +4,14 @@ Reads no weights.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 
-from audit.checkpoint import FLOAT_DTYPES, Checkpoint
+from audit.checkpoint import FLOAT_DTYPES, Checkpoint, far_extents
+from audit.checkpoint.stream import STREAM_BYTES, requests_of
 from audit.cost import NOMINAL, Work, computing
-from audit.coverage import account, label, layout_findings
+from audit.coverage import account, index_findings, label, layout_findings
 from audit.errors import SelectionError, UnsupportedDtypeError
 from audit.memory import DRAWING_BYTES, TENSOR_BYTES, Demand, Sizes, default_ceiling, process_bytes
 from audit.options import AuditOptions, format_layers
@@ -127,6 +128,23 @@ class AuditPlan:
         """Bytes of all planned reads."""
         return sum(map(self._sizes().read, planned_reads(self.visits, self.options)))
 
+    def bytes_left(self, known: Collection[Place]) -> int:
+        """Bytes to read where some places are known."""
+        left = (visit for task in self.tasks for visit in pending(task, known, self.options.full))
+        return sum(map(self._sizes().read, planned_reads(tuple(left), self.options)))
+
+    @property
+    def count(self) -> int:
+        """How many measurements there are to make."""
+        return sum(len(visit.projections) for visit in self.visits)
+
+    @property
+    def requests(self) -> int:
+        """How many requests fetch what is planned and lies elsewhere."""
+        return sum(
+            1 for _ in requests_of(far_extents(self.checkpoint, planned_reads(self.visits, self.options)))
+        )
+
     @property
     def multiply_adds(self) -> int:
         """Rough count of multiply-adds."""
@@ -153,8 +171,12 @@ class AuditPlan:
         tasks = sorted((sizes.most_held(task.stops) for task in self.tasks), key=itemgetter(0), reverse=True)
         places = [(visit.layer, one) for visit in self.visits for one in visit.projections]
         results = sum(sizes.results(*place) for place in places)
+        streaming = STREAM_BYTES if self.checkpoint.streamed else 0
         return Demand(
-            always=process_bytes(on_cpu=on_cpu) + TENSOR_BYTES * len(self.checkpoint.tensors) + results,
+            always=process_bytes(on_cpu=on_cpu)
+            + streaming
+            + TENSOR_BYTES * len(self.checkpoint.tensors)
+            + results,
             tasks=tuple(held for held, _ in tasks),
             after=max(DRAWING_BYTES + results, *(sizes.compared(*place) for place in places)),
             largest=tasks[0][1],
@@ -209,14 +231,15 @@ def make_plan(checkpoint: Checkpoint, options: AuditOptions) -> AuditPlan:
         visits,
         stored_dtypes=_check_dtypes(checkpoint, reads),
         coverage=account(layout, reads),
-        findings=tuple(
-            layout_findings(
+        findings=(
+            *index_findings(checkpoint.surplus),
+            *layout_findings(
                 checkpoint.shapes,
                 layout,
                 {stack.layout.name: stack.chosen for stack in stacks},
                 wanted,
                 options.fold_norm,
-            )
+            ),
         ),
     )
 
@@ -233,6 +256,21 @@ def planned_reads(visits: Sequence[Visit], options: AuditOptions) -> Iterator[Re
             else:
                 yield from reads * times
         yield from once
+
+
+def pending(task: Task, known: Collection[Place], full: bool) -> Iterator[Visit]:
+    """The visits that a task still takes: those places of them that are not known.
+
+    With `full` each is compared with the one before, which is taken again where that was known.
+    """
+    before, held = task.before, False
+    for visit in task.visits:
+        wanted = tuple(one for one in visit.projections if visit.place(one) not in known)
+        if wanted:
+            if full and before is not None and not held:
+                yield before
+            yield replace(visit, projections=wanted)
+        before, held = visit, bool(wanted)
 
 
 def _select_layers(stack: StackLayout, options: AuditOptions) -> tuple[LayerLayout, ...]:

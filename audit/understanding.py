@@ -57,4 +57,5 @@ def quantisation(config: Mapping[str, object] | None) -> str | None:
     said = (config or {}).get("quantization_config")
     if not isinstance(said, Mapping):
         return None
-    return str(said.get("quant_method") or "method not named")
+    method = said.get("quant_method")
+    return method if isinstance(method, str) and method else "method not named"

@@ -8,7 +8,11 @@ from registry.config import Config, architecture, model_types
 from registry.family import Family
 from registry.layers import holding, layers_among
 from registry.layout import Miss
+from registry.quotation import quoted
 from registry.stack import Stack, as_names
+
+LONGEST_NAME = 100
+"""Characters of a name that are compared with those there are, which takes time by their square."""
 
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 
@@ -22,7 +26,7 @@ def choose(
         if chosen in by_name:
             return by_name[chosen]
         near = difflib.get_close_matches(chosen, by_name, n=3)
-        return Miss(f"no family is called {chosen!r}", tuple(near))
+        return Miss(f"no family is called {quoted(chosen)}", tuple(near))
     if config is None:
         return _by_names(tensors, families)
     claims = {name: family for family in families for name in family.model_types}
@@ -31,7 +35,7 @@ def choose(
         if model_type in claims:
             return claims[model_type]
     if types:
-        return Miss(f"model_type {types[0]!r} is unknown", nearest(types[0], tensors, families))
+        return Miss(f"model_type {quoted(types[0])} is unknown", nearest(types[0], tensors, families))
     return _by_architecture(tensors, architecture(config), families)
 
 
@@ -44,9 +48,9 @@ def _by_architecture(
         return Miss(said, nearest("", tensors, families))
     family = next((family for family in families if family.claims(name)), None)
     if family is None:
-        return Miss(f"architecture {name!r} is unknown", nearest(name, tensors, families))
+        return Miss(f"architecture {quoted(name)} is unknown", nearest(name, tensors, families))
     if lacking := _lacking(family, _forms(tensors)):
-        said = f"architecture {name!r} is of the family {family.name}, and no tensor is named "
+        said = f"architecture {quoted(name)} is of the family {family.name}, and no tensor is named "
         return Miss(said + family.layers[0] + lacking[0], nearest(name, tensors, families))
     return family
 
@@ -128,6 +132,7 @@ def nearest(model: str, tensors: Iterable[str], families: Sequence[Family]) -> t
 
     `model` is a model type, a name in timm, or empty.
     """
+    model = model[:LONGEST_NAME]
     endings = {form[i + 1 :] for form in _forms(tensors) for i, sign in enumerate(form) if sign == "."}
     ranked = []
     for family in families:

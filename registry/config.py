@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from registry.stack import ConfigKeys, KeyRule, Rules
+from registry.quotation import quoted
+from registry.stack import LARGEST, ConfigKeys, KeyRule, Rules
 
 MAX_LAYERS = 10_000
 """More layers than this is a broken config, not a model."""
@@ -105,7 +106,7 @@ class Numbers:
         for part in self._parts:
             types = part.get("layer_types")
             if isinstance(types, list) and layer < len(types):
-                return str(types[layer])
+                return types[layer] if isinstance(types[layer], str) else None
         return None
 
     def _find(self, rules: Rules, layer: int | None = None, least: int = 1) -> int | None:
@@ -122,7 +123,7 @@ class Numbers:
                 if isinstance(value, list) and layer is not None and layer < len(value):
                     value = value[layer]
                 if value is not None:
-                    return _whole(rule.key, value, least) * rule.times
+                    return _whole(rule.key, value, least, rule.times)
         return None
 
 
@@ -130,7 +131,10 @@ def _nested(config: Config, names: tuple[str, ...]) -> list[Config]:
     return [config[name] for name in names if isinstance(config.get(name), Mapping)]
 
 
-def _whole(key: str, value: object, least: int) -> int:
+def _whole(key: str, value: object, least: int, times: int = 1) -> int:
+    """A number that can be a dimension, so many times; raises ConfigError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"config.json: {key} is {value!r}, expected a positive whole number")
-    return value
+        raise ConfigError(f"config.json: {key} is {quoted(value)}, expected a positive whole number")
+    if value * times > LARGEST:
+        raise ConfigError(f"config.json: {key} is {quoted(value)}, more than any model has")
+    return value * times

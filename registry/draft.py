@@ -54,7 +54,8 @@ def _head(config: Config | None) -> Iterator[str]:
     model = next(model_types(config), None) if config else None
     timm = architecture(config) if config else None
     said = config.get("architectures") if config else None
-    called = str(said[0]) if isinstance(said, list) and said else model or timm or "A model without a name"
+    named = said[0] if isinstance(said, list) and said else None
+    called = named if isinstance(named, str) else model or timm or "A model without a name"
     yield f"name = {_text(_slug(model or timm or ''))}"
     yield f"summary = {_text(f'{called}: drafted from names and shapes'[:200])}"
     yield "# check: where is the modelling code?"

@@ -101,9 +101,11 @@ def parse_family(text: str, origin: str) -> Family:
     Raises FamilyFileError, naming `origin` and the key, for anything that is not a declaration.
     """
     try:
-        return _family.validate_python(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        said = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise FamilyFileError(f"{origin}: not valid TOML: {error}") from error
+    try:
+        return _family.validate_python(said)
     except ValidationError as error:
         raise FamilyFileError(f"{origin}: {first_complaint(error, Family)}") from error
 

@@ -14,6 +14,7 @@ from registry.config import Config, ConfigError, model_types
 from registry.family import Family, SubModel
 from registry.layers import NORMS, lay_out_stack, layers_among
 from registry.layout import Claim, Contradiction, Layout, Miss, StackLayout
+from registry.quotation import quoted
 from registry.split import MismatchError, OtherLayoutError, Shapes, UnknowableError
 
 _WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.|base_model\.model\.)+")
@@ -163,7 +164,7 @@ class _Matcher:
         for family in self._families:
             if model_type in family.model_types and family is not outer:
                 return family
-        return Miss(f"model_type {model_type!r} is unknown")
+        return Miss(f"model_type {quoted(model_type)} is unknown")
 
     def _claim(self, family: Family, bare: str, full: str, before: Claim | None) -> Claim:
         inside = before is not None and before.inside

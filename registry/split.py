@@ -11,6 +11,9 @@ from registry.stack import Fused, LowRank, Packed, Part, Repeat, Stored
 Shapes = Mapping[str, tuple[int, ...]]
 Oriented = Literal["out_in", "in_out"]
 
+MAX_EXPERTS = 10_000
+"""More experts than this in one layer no model has; each is described apart, so that a claim costs memory."""
+
 
 class MismatchError(Exception):
     """A tensor whose shape disagrees with the declaration and the config."""
@@ -84,6 +87,8 @@ class Splitter:
             if len(shape) != 3 or 0 in shape:
                 raise MismatchError(f"{tensor} has shape {list(shape)}, where experts have three axes")
             count, inner = shape[0], shape[1:]
+        if count > MAX_EXPERTS:
+            raise MismatchError(f"{tensor} has shape {list(shape)}, and no model has {count} experts")
         facing = Projection.DOWN if packed.order == (Projection.DOWN,) else Projection.UP
         experts: dict[Projection, list[Slot]] = {}
         for index in range(count):

@@ -16,12 +16,15 @@ from registry.projection import EXPERT_PARTS, Projection
 
 strict = ConfigDict(extra="forbid")
 
+LARGEST = 2**40
+"""A dimension beyond this is no model's; products of a few such numbers still have digits one can print."""
+
 Stored = Literal["out_in", "in_out", "hidden_in"]
 """The order of a tensor's axes; "hidden_in": the side as long as the residual stream is wide is the input of
 a reader and the output of a writer, whichever it is (for layouts that only the shape tells apart)."""
 
 Flag = Annotated[bool, Field(strict=True)]
-Whole = Annotated[int, Field(ge=1, strict=True)]
+Whole = Annotated[int, Field(ge=1, le=LARGEST, strict=True)]
 Repeat = Literal["once", "heads", "kv_heads", "rows"] | Whole
 Part = Projection | Literal["-"]
 

@@ -12,11 +12,13 @@ import hashlib
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -85,7 +87,9 @@ class Fault:
     """What goes wrong, `times` over, with requests for paths that hold `where`.
 
     `status` is answered in place of the truth, with `headers` and `body`. `cut` ends the connection after so
-    many bytes of a body, rudely with `reset`. `stall` says nothing for so many seconds.
+    many bytes of a body, rudely with `reset`. `stall` says nothing for so many seconds. `alter` replaces
+    headers of the true answer, `short` leaves so many bytes at the end of its body away, lengths agreeing.
+    With `after`, so many requests pass before the first one fails.
     """
 
     where: str = ""
@@ -95,6 +99,9 @@ class Fault:
     cut: int | None = None
     reset: bool = False
     stall: float = 0
+    alter: Mapping[str, str] = field(default_factory=dict)
+    short: int = 0
+    after: int = 0
     times: int = 1_000_000
 
 
@@ -102,7 +109,7 @@ class HubServer:
     """The server, its repos, its faults and its log.
 
     `tells_sizes` and `knows_ranges` are what some mirrors lack. With `xet`, large files claim to lie in Xet
-    storage, of which there is nothing but the way there.
+    storage, of which there is nothing but the way there. A signed URL serves `signature_serves` requests.
     """
 
     def __init__(self) -> None:
@@ -113,6 +120,8 @@ class HubServer:
         self.tells_sizes = True
         self.knows_ranges = True
         self.xet = False
+        self.signature_serves = sys.maxsize
+        self.signatures: dict[str, int] = {}
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self._hub, self._storage = _Server(self, storage=False), _Server(self, storage=True)
@@ -198,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.hub.lock:
             for fault in self.server.hub.faults:
                 if fault.times and fault.where in unquote(self.path):
+                    if fault.after:
+                        fault.after -= 1
+                        continue
                     fault.times -= 1
                     return fault
         return Fault()
@@ -220,9 +232,26 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "xet-read-token"]:
                 return self._send(200, self._xet_access(), b"")
             case ["storage", org, name, commit, *file] if self.server.storage:
-                folder = self.server.hub.repos[f"{org}/{name}"].commits[commit]
-                return self._send_file(folder / "/".join(file), {}, fault)
+                if self._has_lapsed(parse_qs(url.query).get("Signature", [""])[0]):
+                    return self._send(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+                path = self.server.hub.repos[f"{org}/{name}"].commits[commit] / "/".join(file)
+                if not path.is_file():
+                    return self._send(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
+                return self._send_file(path, {"ETag": f'"{_sha256(path)[:32]}"'}, fault)
         return self._send(404, {}, b"Not Found")
+
+    def _has_lapsed(self, signature: str) -> bool:
+        hub = self.server.hub
+        with hub.lock:
+            hub.signatures[signature] = hub.signatures.get(signature, 0) + 1
+            return hub.signatures[signature] > hub.signature_serves
+
+    def _sign(self) -> str:
+        """A signature, another one where they run out."""
+        hub = self.server.hub
+        with hub.lock:
+            worn = [one for one, served in hub.signatures.items() if served >= hub.signature_serves]
+        return f"{SIGNATURE}{len(worn)}"
 
     def _find(self, repo: str, revision: str) -> tuple[Repo, str] | int:
         """The repo and the commit, or the length of the refusal that was sent in their place."""
@@ -279,7 +308,7 @@ class _Handler(BaseHTTPRequestHandler):
             }
         told |= {"X-Linked-ETag": f'"{_sha256(path)}"', "X-Linked-Size": str(path.stat().st_size)}
         address = quote(f"/storage/{name}/{commit}/{file}")
-        told["Location"] = f"{self.server.hub.storage_url}{address}?Signature={SIGNATURE}"
+        told["Location"] = f"{self.server.hub.storage_url}{address}?Signature={self._sign()}"
         return self._send(302, told, b"")
 
     def _xet_access(self) -> dict[str, str]:
@@ -297,16 +326,20 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(status, said, json.dumps({"error": message}).encode())
 
     def _send_file(self, path: Path, headers: dict[str, str], fault: Fault) -> int:
-        body, status = path.read_bytes(), 200
+        size, status = path.stat().st_size, 200
+        start, stop = 0, size
         wanted = self.headers.get("Range")
         if wanted is not None and self.server.hub.knows_ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-            start, stop = int(first), min(int(last) + 1 if last else len(body), len(body))
-            if start >= len(body):
-                return self._send(416, {"Content-Range": f"bytes */{len(body)}"}, b"")
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
-            body, status = body[start:stop], 206
-        return self._send(status, {"Accept-Ranges": "bytes", **headers}, body, fault)
+            start, stop = int(first), min(int(last) + 1 if last else size, size)
+            if start >= size:
+                return self._send(416, {"Content-Range": f"bytes */{size}"}, b"")
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+            status = 206
+        with path.open("rb") as file:
+            file.seek(start)
+            body = file.read(stop - start - fault.short)
+        return self._send(status, {"Accept-Ranges": "bytes", **headers, **fault.alter}, body, fault)
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes, fault: Fault | None = None) -> int:
         self.send_response(status)
@@ -343,11 +376,22 @@ def _sibling(path: Path, name: str, blobs: bool) -> dict[str, Any]:
 
 def _blob_id(path: Path) -> str:
     """What git calls a file's content."""
-    return hashlib.sha1(f"blob {path.stat().st_size}\0".encode() + path.read_bytes()).hexdigest()
+    return _hashed(path, "sha1", path.stat().st_mtime_ns)
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _hashed(path, "sha256", path.stat().st_mtime_ns)
+
+
+@cache
+def _hashed(path: Path, algorithm: str, modified: int) -> str:
+    digest = hashlib.new(algorithm)
+    if algorithm == "sha1":
+        digest.update(f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def names(requests: Iterable[Request]) -> set[str]:

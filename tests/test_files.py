@@ -11,7 +11,7 @@ from checkpoints import llama_config, llama_tensors, pack, write_index, write_ll
 from safetensors.torch import save_file
 
 from audit.checkpoint import open_checkpoint
-from audit.checkpoint.files import INDEX, weight_files
+from audit.checkpoint.files import INDEX, IndexDifference, compare_index, parse_config, weight_files
 from audit.errors import (
     AuditError,
     ConfigError,
@@ -86,7 +86,10 @@ def test_what_cannot_be_a_model_is_said_with_the_next_step(names, error, said):
 @pytest.mark.parametrize(
     "file",
     ["../model.safetensors", "a/../../model.safetensors", "/etc/model.safetensors", "..\\model.safetensors",
-     "model.bin", "config.json", "..", ""],
+     "model.bin", "config.json", "..", "", ".safetensors/..", "a//b.safetensors", "./b.safetensors",
+     "C:model.safetensors", "C:\\model.safetensors", "file:///x.safetensors", "a\x00.safetensors",
+     "a\n.safetensors", "\x1b[2J.safetensors", "\u202e.safetensors", "\ud800.safetensors", "m.safetensors/",
+     "M.SAFETENSORS"],
 )  # fmt: skip
 def test_an_index_cannot_lead_out_of_its_folder_or_to_other_formats(file):
     with pytest.raises(ShardIndexError, match="no shard beside it") as caught:
@@ -102,11 +105,23 @@ def test_an_index_that_names_an_absent_shard():
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b'{"weight_map": []}', b'{"weight_map": {}}',
-     b'{"weight_map": {"a": 1}}', b'{"weight_map": {"a": null}}', b"[" * 100_000, b'{"weight_map": NaN}'],
+     b'{"weight_map": {"a": 1}}', b'{"weight_map": {"a": null}}', b"[" * 100_000, b'{"weight_map": NaN}',
+     b'{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}',
+     b'{"weight_map": {}, "weight_map": []}'],
 )  # fmt: skip
 def test_an_index_that_is_none(text):
     with pytest.raises(ShardIndexError):
         weight_files({INDEX}, lambda: text, "the repo")
+
+
+def test_an_index_is_compared_with_what_the_shards_hold():
+    promised = {"a": "1.safetensors", "b": "1.safetensors", "c": "2.safetensors", "d": "2.safetensors"}
+    held = {"a": "1.safetensors", "b": "2.safetensors", "e": "1.safetensors", "d": "2.safetensors"}
+    assert compare_index(promised, held) == IndexDifference(
+        missing=("c",), contradictory=("b",), surplus=("e",)
+    )
+    assert compare_index(held, held) == IndexDifference((), (), ())
+    assert compare_index({}, held).surplus == tuple(held)
 
 
 # What is opened from disk
@@ -189,7 +204,7 @@ def test_a_file_without_tensors_fits_no_family(tmp_path):
 
 
 def test_links_are_followed(tmp_path):
-    real = write_llama(tmp_path / "real", shards=2)
+    real = write_llama(tmp_path / "real")
     folder = tmp_path / "links"
     folder.mkdir()
     for file in real.iterdir():
@@ -197,6 +212,48 @@ def test_links_are_followed(tmp_path):
     assert set(open_checkpoint(str(folder)).tensors) == set(llama_tensors())
     (tmp_path / "link").symlink_to(folder)
     assert set(open_checkpoint(str(tmp_path / "link")).tensors) == set(llama_tensors())
+
+
+def test_links_of_an_index_lead_nowhere_else(tmp_path):
+    """A folder that somebody else made could otherwise have any file of this machine opened."""
+    real = write_llama(tmp_path / "real", shards=2)
+    folder = tmp_path / "links"
+    (folder / "weights").mkdir(parents=True)
+    for file in real.iterdir():
+        (folder / "weights" / file.name).write_bytes(file.read_bytes())
+        (folder / file.name).symlink_to(Path("weights") / file.name)
+    assert set(open_checkpoint(str(folder)).tensors) == set(llama_tensors())
+    first = next(folder.glob("*00001*"))
+    first.unlink()
+    first.symlink_to(real / first.name)
+    refused(folder, ShardIndexError, f"{first.name}.*out of the folder")
+
+
+def test_tensors_that_the_index_does_not_name_are_a_finding(tmp_path):
+    folder = write_llama(tmp_path / "model", shards=2)
+    names = json.loads((folder / INDEX).read_text())["weight_map"]
+    left = {name: file for name, file in names.items() if "layernorm" not in name}
+    write_index(folder, left)
+    checkpoint = open_checkpoint(str(folder))
+    assert set(checkpoint.surplus) == set(names) - set(left)
+    assert len(checkpoint.surplus) == 6
+    (finding,) = make_plan(checkpoint, AuditOptions()).findings
+    assert (finding.code, finding.severity) == ("surplus-tensor", "warning")
+    assert finding.message.endswith("and 3 more")
+
+
+def test_the_hubs_cache_links_to_its_blobs(tmp_path):
+    real = write_llama(tmp_path / "models--a--b" / "blobs", shards=2)
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    for file in real.iterdir():
+        (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)
+    assert set(open_checkpoint(str(snapshot)).tensors) == set(llama_tensors())
+    first = next(snapshot.glob("*00001*"))
+    first.unlink()
+    (tmp_path / "elsewhere.safetensors").write_bytes((real / first.name).read_bytes())
+    first.symlink_to(tmp_path / "elsewhere.safetensors")
+    refused(snapshot, ShardIndexError, f"{first.name}.*out of the folder")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", numbered(1, count=1)[0]])
@@ -268,6 +325,18 @@ def test_a_local_folder_wins_over_a_hub_id_and_says_so(tmp_path, monkeypatch):
 def test_a_config_that_is_no_json_object(llama, text):
     (llama / "config.json").write_bytes(text)
     refused(llama, ConfigError, r"config\.json")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"x": {"a": [1], "a": [2]}}', '{"a": NaN, "a": 1}'])
+def test_a_config_that_says_two_things_is_believed_in_neither(text):
+    with pytest.raises(ConfigError, match="'a' stands twice, with two values"):
+        parse_config(text.encode(), "m")
+
+
+def test_a_config_may_repeat_itself_and_hold_what_json_has_no_word_for():
+    read = parse_config(b'{"a": 1, "a": 1, "b": NaN, "b2": Infinity, "c": {"d": null, "d": null}}', "m")
+    assert (read["a"], read["b2"], read["c"]) == (1, float("inf"), {"d": None})
+    assert read["b"] != read["b"]
 
 
 def test_a_config_that_is_a_folder(llama):

@@ -3,15 +3,19 @@
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 from typing import Any
 
 from audit.errors import ConfigError, NoSafetensorsError, ShardIndexError
+from registry.quotation import quoted
 
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 CONFIG = "config.json"
 MAX_JSON_BYTES = 200_000_000
+
+LFS = b"version https://git-lfs"
+"""How the pointer begins that Git leaves in place of a large file."""
 
 _NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -72,12 +76,21 @@ def _complete(numbered: list[re.Match[str]], where: str) -> tuple[str, ...]:
 def _indexed(text: bytes, names: Collection[str], where: str) -> tuple[str, ...]:
     files = tuple(dict.fromkeys(weight_map(text, where).values()))
     for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or not name.endswith(".safetensors"):
-            raise ShardIndexError(f"{INDEX} in {where} names {name!r}, which is no shard beside it")
+        if not lies_beside(name):
+            raise ShardIndexError(f"{INDEX} in {where} names {quoted(name)}, which is no shard beside it")
         if name not in names:
             raise ShardIndexError(f"{INDEX} names {name}, which is missing from {where}", "download it again")
     return files
+
+
+def lies_beside(name: str) -> bool:
+    """Whether a name that an index gives can be a shard in its folder, on any system."""
+    return (
+        name.endswith(".safetensors")
+        and name.isprintable()
+        and not {":", "\\"} & set(name)
+        and not {"", ".", ".."} & set(name.split("/"))
+    )
 
 
 def weight_map(text: bytes, where: str) -> dict[str, str]:
@@ -88,6 +101,31 @@ def weight_map(text: bytes, where: str) -> dict[str, str]:
     return value
 
 
+@dataclass(frozen=True)
+class IndexDifference:
+    """Tensors that an index and its shards do not agree on, by name.
+
+    `missing` are promised and in no shard, `contradictory` are in another shard than promised, `surplus` are
+    in a shard and not promised.
+    """
+
+    missing: tuple[str, ...]
+    contradictory: tuple[str, ...]
+    surplus: tuple[str, ...]
+
+
+def compare_index(promised: Mapping[str, str], held: Mapping[str, str]) -> IndexDifference:
+    """How what an index promises differs from what the shards hold, both tensor name to file name.
+
+    What is promised in shards that were not opened is to be left out of `promised`.
+    """
+    return IndexDifference(
+        tuple(tensor for tensor in promised if tensor not in held),
+        tuple(tensor for tensor, file in promised.items() if held.get(tensor, file) != file),
+        tuple(tensor for tensor in held if tensor not in promised),
+    )
+
+
 def parse_config(text: bytes, where: str) -> Mapping[str, Any]:
     """A config.json; raises ConfigError for what cannot be one."""
     return parse_object(text, f"{CONFIG} in {where}", ConfigError)
@@ -96,11 +134,26 @@ def parse_config(text: bytes, where: str) -> Mapping[str, Any]:
 def parse_object(
     text: bytes, what: str, error_type: type[ShardIndexError] | type[ConfigError]
 ) -> Mapping[str, Any]:
-    """A JSON object; raises `error_type` for anything else."""
+    """A JSON object; raises `error_type` for anything else.
+
+    NaN and Infinity are read, since real configs hold them. A key that stands twice with two values is
+    refused: other readers may believe the other one.
+    """
+    if text.startswith(LFS):
+        raise error_type(f"{what} is a Git LFS pointer, not the file", "run `git lfs pull` in its folder")
     try:
-        value = json.loads(text.decode("utf-8"))
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=_of_one_mind)
     except (ValueError, RecursionError) as error:
-        raise error_type(f"{what} is not readable JSON", str(error)[:200]) from error
+        raise error_type(f"{what} is not readable JSON", str(error)[:300]) from error
     if not isinstance(value, dict):
         raise error_type(f"{what} is not a JSON object")
+    return value
+
+
+def _of_one_mind(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        for key, said in pairs:
+            if value[key] is not said and value[key] != said:  # NaN is not even equal to itself
+                raise ValueError(f"the key {quoted(key)} stands twice, with two values")
     return value

@@ -6,19 +6,26 @@ then the data. https://huggingface.co/docs/safetensors
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
+from operator import mul
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard
+from typing import Any, BinaryIO, NoReturn, TypeGuard
 
 from audit.errors import HeaderError, TruncatedError
+from registry.quotation import quoted
 
 MAX_HEADER_BYTES = 100_000_000
 """The limit the format itself sets."""
 
 MAX_RANK = 16
-"""More axes than this no weight has."""
+"""More axes than this no weight has: a list of millions would cost minutes to multiply out."""
+
+MAX_ELEMENTS = 2**64
+"""What the format's own library counts elements in; a product of axes that leaves it, even on its way to 0,
+is no shape."""
 
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
@@ -31,7 +38,7 @@ BITS = {
 """Bits an element of each dtype takes on disk."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TensorEntry:
     """One tensor of a file: its dtype as the file names it, its shape, and its bytes [start, stop)."""
 
@@ -84,15 +91,13 @@ def parse_header(text: bytes, file_size: int, name: str) -> dict[str, TensorEntr
     Raises HeaderError or TruncatedError, and nothing else, whatever the bytes.
     """
     data_start = 8 + len(text)
-    entries = {
-        tensor: _entry(tensor, said, data_start, name)
-        for tensor, said in _object(text, name).items()
-        if tensor != "__metadata__"
-    }
+    said = _object(text, name)
+    _check_metadata(said.pop("__metadata__", None), name)
+    entries = {tensor: _entry(tensor, one, data_start, name) for tensor, one in said.items()}
     end = data_start
     for tensor, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != end:
-            raise HeaderError(f"{name}: {tensor} starts at byte {entry.start}, expected {end}")
+            raise HeaderError(f"{name}: {quoted(tensor)} starts at byte {entry.start}, expected {end}")
         end = entry.stop
     if end > file_size:
         raise TruncatedError(f"{name} is truncated: it has {file_size} bytes of {end}", "download it again")
@@ -101,15 +106,38 @@ def parse_header(text: bytes, file_size: int, name: str) -> dict[str, TensorEntr
     return entries
 
 
-def _object(text: bytes, name: str) -> Mapping[str, Any]:
+def _check_metadata(said: Any, name: str) -> None:
+    """The file's own notes are strings by strings, as the format has it; null is as good as none."""
+    if said is None:
+        return
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise HeaderError(f"{name}: __metadata__ is no map of strings to strings")
+    _check_encodable((*said, *said.values()), name)
+
+
+def _check_encodable(texts: Iterable[str], name: str) -> None:
+    """JSON can spell half a surrogate pair, which neither a report nor a terminal can hold."""
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
-        "".join(value if isinstance(value, dict) else ()).encode()  # half a surrogate pair is no name
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise HeaderError(f"{name} has an unreadable safetensors header", "half a character in it") from error
+
+
+def _object(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         raise HeaderError(f"{name} has an unreadable safetensors header", str(error)[:200]) from error
     if not isinstance(value, dict):
         raise HeaderError(f"{name} has an unreadable safetensors header", "it is no JSON object")
+    _check_encodable(value, name)
     return value
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,24 +145,28 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"the key {quoted(twice)} stands twice")
     return value
 
 
 def _entry(tensor: str, said: Any, data_start: int, name: str) -> TensorEntry:
+    """Keys besides the three are passed over, as the format's own library does."""
+    where = f"{name}: {quoted(tensor)}"
     if not isinstance(said, dict):
-        raise HeaderError(f"{name}: {tensor!r} is described by {type(said).__name__}, not an object")
+        raise HeaderError(f"{where} is described by {type(said).__name__}, not an object")
     dtype, shape, offsets = said.get("dtype"), said.get("shape"), said.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise HeaderError(f"{name}: {tensor!r} has the unknown dtype {dtype!r}")
+        raise HeaderError(f"{where} has the unknown dtype {quoted(dtype)}")
     if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise HeaderError(f"{name}: {tensor!r} has an impossible shape or offsets")
+        raise HeaderError(f"{where} has an impossible shape or offsets")
+    if max(accumulate(shape, mul), default=1) >= MAX_ELEMENTS:
+        raise HeaderError(f"{where} has the impossible shape {shape}")
     start, stop = offsets
     bits = prod(shape) * BITS[dtype]
+    if bits % 8:
+        raise HeaderError(f"{where}: {dtype} {shape} makes {bits} bits, which are no whole bytes")
     if (stop - start) * 8 != bits:
-        raise HeaderError(
-            f"{name}: {tensor!r} takes {stop - start} bytes, where {dtype} {shape} takes {bits // 8}"
-        )
+        raise HeaderError(f"{where} takes {stop - start} bytes, where {dtype} {shape} takes {bits // 8}")
     return TensorEntry(dtype, tuple(shape), data_start + start, data_start + stop)
 
 

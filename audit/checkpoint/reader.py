@@ -1,12 +1,13 @@
 """Read tensors from shards: each file is opened once, and closed after the last read that was planned.
 
-Several threads may read at once. Where more is to be read than half of this machine's memory holds, the
-system is told to drop from its cache what no read is planned for any more: else it drops what others need.
+What lies elsewhere comes through a stream (audit/checkpoint/stream.py). Several threads may read at once.
+Where more is to be read than half of this machine's memory holds, the system is told to drop from its cache
+what no read is planned for any more: else it drops what others need.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from threading import Lock
 from typing import BinaryIO, Self
@@ -15,7 +16,10 @@ import torch
 from torch import Tensor
 
 from audit.checkpoint.header import TensorEntry
+from audit.checkpoint.local import changed, stamp_of
 from audit.checkpoint.model import Checkpoint, ShardFile, StoredTensor
+from audit.checkpoint.origin import Heard
+from audit.checkpoint.stream import Extent, Stream
 from audit.errors import TruncatedError, UnsupportedDtypeError
 from audit.peak import physical_memory
 from registry import Read, Slab
@@ -34,18 +38,27 @@ AHEAD = 2**30
 
 
 class TensorReader:
-    """Reads tensors of one checkpoint; `planned` are all the reads to come, in any order."""
+    """Reads tensors of one checkpoint; `planned` are all the reads to come, in any order.
 
-    def __init__(self, checkpoint: Checkpoint, planned: Iterable[Read]) -> None:
+    What is streamed is fetched in the order they have. `heard` is told of bytes as they come.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, planned: Iterable[Read], heard: Heard = lambda count: None
+    ) -> None:
         """Nothing is opened yet."""
         self._checkpoint = checkpoint
+        self._heard = heard
+        planned = tuple(planned)
         self._planned = Counter(planned)
         self._left = Counter(self._stored(read).file.name for read in self._planned.elements())
-        whole = sum(self._extent(read)[1] for read in self._planned)
+        whole = sum(extent_of(checkpoint, read).size for read in self._planned)
         self._drops = whole > physical_memory() / 2
         self._open: dict[str, BinaryIO] = {}
         self._lock = Lock()
         self._closed = False
+        far = tuple(far_extents(checkpoint, planned))
+        self._stream = Stream(far, heard) if far else None
         self.bytes_read = 0
 
     def read(self, read: Read, *, pinned: bool = False) -> Tensor:
@@ -60,27 +73,39 @@ class TensorReader:
             raise UnsupportedDtypeError(f"{name} is stored as {stored.entry.dtype}, which is no plain float")
         dtype = FLOAT_DTYPES[stored.entry.dtype]
         shape = _shape(stored.entry, read.slab)
-        start, _ = self._extent(read)
         tensor = torch.empty(shape, dtype=dtype, pin_memory=pinned)
         buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
-        descriptor = self._file(stored.file).fileno()
+        if stored.file.path is None:
+            self._take(read, buffer)
+        else:
+            self._fill(stored.file, read, buffer)
+        self._done(read, len(buffer))
+        return tensor
+
+    def _take(self, read: Read, buffer: memoryview) -> None:
+        assert self._stream is not None, "it was planned to read nothing that lies elsewhere"
+        self._stream.read(extent_of(self._checkpoint, read), buffer)
+
+    def _fill(self, shard: ShardFile, read: Read, buffer: memoryview) -> None:
+        start = extent_of(self._checkpoint, read).start
+        descriptor = self._file(shard).fileno()
         filled = 0
         while filled < len(buffer):
             count = os.preadv(descriptor, [buffer[filled:]], start + filled)
             if not count:
-                raise TruncatedError(f"{stored.file.name} ended while {name} was read", "download it again")
+                raise TruncatedError(f"{shard.name} ended while {read.tensor} was read", "download it again")
             filled += count
-        self._done(read, filled)
-        return tensor
+            self._heard(count)
 
     def expect(self, reads: Iterable[Read]) -> None:
         """Have the system read these into its cache while something else is done: a hint, up to AHEAD."""
         ahead = 0
         for read in reads:
-            ahead += self._extent(read)[1]
+            ahead += extent_of(self._checkpoint, read).size
             if ahead > AHEAD:
                 return
-            self._advise(self._file(self._stored(read).file), read, "POSIX_FADV_WILLNEED")
+            if self._stored(read).file.path is not None:
+                self._advise(self._file(self._stored(read).file), read, "POSIX_FADV_WILLNEED")
 
     def close(self) -> None:
         """Close whatever is still open; nothing is opened after it."""
@@ -89,6 +114,8 @@ class TensorReader:
             for file in self._open.values():
                 file.close()
             self._open.clear()
+        if self._stream is not None:
+            self._stream.close()
 
     def __enter__(self) -> Self:
         """The reader itself."""
@@ -103,15 +130,15 @@ class TensorReader:
             if self._closed:
                 raise ValueError("the reader is closed")
             if shard.name not in self._open:
-                assert shard.path is not None, (
-                    "a checkpoint opened for its headers only has no weights to read"
-                )
+                assert shard.path is not None
                 try:
-                    self._open[shard.name] = open(shard.path, "rb", buffering=0)  # noqa: SIM115 - closed after its last read
+                    file = open(shard.path, "rb", buffering=0)  # noqa: SIM115 - closed after its last read
                 except OSError as error:
                     raise TruncatedError(
                         f"{shard.name} cannot be opened any more", error.strerror or ""
                     ) from error
+                self._open[shard.name] = file
+                self._is_unchanged(shard, file)
             return self._open[shard.name]
 
     def _done(self, read: Read, count: int) -> None:
@@ -123,23 +150,42 @@ class TensorReader:
             if self._drops and self._planned[read] <= 0 and name in self._open:
                 self._advise(self._open[name], read, "POSIX_FADV_DONTNEED")
             if self._left[name] <= 0 and name in self._open:
-                self._open.pop(name).close()
+                with self._open.pop(name) as file:
+                    self._is_unchanged(self._stored(read).file, file)
+
+    @staticmethod
+    def _is_unchanged(shard: ShardFile, file: BinaryIO) -> None:
+        """Raise CorruptError for a file that is not the one whose header was read, or was written since."""
+        status = os.fstat(file.fileno())
+        if shard.stamp is not None and stamp_of(status) != shard.stamp:
+            raise changed(shard, status)
 
     def _advise(self, file: BinaryIO, read: Read, advice: str) -> None:
         if hasattr(os, advice):  # not on macOS
             with suppress(OSError, ValueError):  # a pipe, or closed in the meantime: it was only a hint
-                os.posix_fadvise(file.fileno(), *self._extent(read), getattr(os, advice))
+                extent = extent_of(self._checkpoint, read)
+                os.posix_fadvise(file.fileno(), extent.start, extent.size, getattr(os, advice))
 
     def _stored(self, read: Read) -> StoredTensor:
         return self._checkpoint.tensors[read.tensor]
 
-    def _extent(self, read: Read) -> tuple[int, int]:
-        """The byte a read starts at, and how many it takes."""
-        entry = self._stored(read).entry
-        if read.slab is None:
-            return entry.start, entry.nbytes
-        size = entry.nbytes // read.slab.count
-        return entry.start + read.slab.index * size, size
+
+def extent_of(checkpoint: Checkpoint, read: Read) -> Extent:
+    """The bytes that a read takes."""
+    stored = checkpoint.tensors[read.tensor]
+    entry = stored.entry
+    if read.slab is None:
+        return Extent(stored.file, entry.start, entry.stop)
+    size = entry.nbytes // read.slab.count
+    start = entry.start + read.slab.index * size
+    return Extent(stored.file, start, start + size)
+
+
+def far_extents(checkpoint: Checkpoint, reads: Iterable[Read]) -> Iterator[Extent]:
+    """Of the reads those of files that are not on this machine."""
+    for read in reads:
+        if checkpoint.tensors[read.tensor].file.path is None:
+            yield extent_of(checkpoint, read)
 
 
 def _shape(entry: TensorEntry, slab: Slab | None) -> tuple[int, ...]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from huggingface_hub import constants
 
-from audit.checkpoint.hub import fetch, translated
+from audit.checkpoint.hub import fetch
+from audit.checkpoint.refusals import translated
 from audit.errors import DataError, NetworkError, OfflineError, PathNotFoundError, UsageError
 from audit.train.text.pieces import END_OF_TEXT
 from registry.experiments import GPT2_TOKENS
