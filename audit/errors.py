@@ -23,6 +23,8 @@
     │   ├── ReportError               an audit.json that holds no report
     │   └── DataError                 a data set's file that is not what it says it is
     ├── GateError              1    the work was done, and something it was to guard against is there
+    │   ├── FiredError                a condition of --fail-on holds, or cannot be judged
+    │   ├── IntegrityError            `check` found an error or a warning
     │   └── BatchError                a model of a batch could not be audited
     └── StoppedError         130    Ctrl-C or SIGTERM; what was measured is kept
         └── PeerError                 of several processes another one ended
@@ -144,6 +146,14 @@ class GateError(AuditError):
     """The work was done, and something it was to guard against is there."""
 
     exit_code = 1
+
+
+class FiredError(GateError):
+    """With --fail-on: the report is written, and a condition holds of it or cannot be judged."""
+
+
+class IntegrityError(GateError):
+    """`check` was done, and found an error or a warning in a model's files."""
 
 
 class BatchError(GateError):

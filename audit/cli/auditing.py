@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING
 import typer
 
 from audit.cli import options as o
-from audit.cli.talk import Talk, console, show, stopped_by
+from audit.cli.gating import read_gates, refuse_fired, refuse_gaps, refuse_unanswerable
+from audit.cli.progress import downloads, watching
+from audit.cli.talk import Talk, show, stopped_by
 
 if TYPE_CHECKING:
-    from audit.audit import Progress
     from audit.checkpoint import Checkpoint
     from audit.options import AuditOptions
     from audit.partial import Partial
     from audit.plan import AuditPlan
     from audit.processes import Team
+    from reports.gates import Gate
     from reports.model import Report
-
-
-GAPS = ("unread-stack", "missing-projection", "missing-norm", "extra-layer", "odd-heads")
-"""Findings that --strict does not let pass."""
 
 NOTHING = "nothing was measured yet"
 """What is said of an audit that was stopped before the first measurement."""
@@ -35,16 +33,22 @@ Find = Callable[[bool], "Checkpoint"]
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a report goes: a folder, and stdout in some format; `fresh`: what is there does not count."""
+    """Where a report goes: a folder, and stdout in some format, with the gates that fire on it in SARIF.
+
+    `fresh`: what is there does not count.
+    """
 
     folder: Path
     format: o.Format
     fresh: bool = False
+    gates: "tuple[Gate, ...]" = ()
 
 
 def audit(
     model: o.Model,
     revision: o.Revision = None,
+    stream: o.Stream = False,
+    download: o.Download = False,
     family: o.Family = None,
     family_file: o.FamilyFile = None,
     full: o.Full = False,
@@ -52,6 +56,7 @@ def audit(
     only: o.Only = None,
     fold_norm: o.FoldNorm = False,
     strict: o.Strict = False,
+    fail_on: o.FailOn = None,
     device: o.Device = "auto",
     max_memory: o.MaxMemory = None,
     out: o.Out = None,
@@ -73,6 +78,7 @@ def audit(
             talk.note("accelerate started one process; with --multi_gpu it starts several, on CPUs too")
         asked = AuditOptions(
             revision=revision,
+            stream=o.streaming(stream, download),
             device=device,
             full=full,
             fold_norm=fold_norm,
@@ -82,14 +88,19 @@ def audit(
             family_file=family_file,
             max_memory=max_memory,
         )
-        destination = Destination(out or default_folder(model), o.Format.JSON if json else format, fresh)
+        gates = read_gates(fail_on)
+        refuse_unanswerable(gates, full=asked.full, only=asked.projections)
+        shown = o.Format.JSON if json else format
+        destination = Destination(out or default_folder(model), shown, fresh, gates)
 
         def find_checkpoint(headers_only: bool) -> "Checkpoint":
             return find(model, asked, replace(talk, quiet=headers_only), headers_only=headers_only)
 
         report = perform(find_checkpoint, asked, destination, talk)
-        if strict and report is not None:
-            refuse_gaps(report)
+        if report is not None:
+            if strict:
+                refuse_gaps(report)
+            refuse_fired(report, gates)
 
 
 def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = False) -> "Checkpoint":
@@ -97,8 +108,8 @@ def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = 
     from audit.checkpoint import open_checkpoint
 
     _refuse_mistyped_command(model)
-    with _hub_progress(talk):
-        checkpoint = open_checkpoint(model, asked.revision, headers_only=headers_only)
+    with downloads(talk):
+        checkpoint = open_checkpoint(model, asked.revision, headers_only=headers_only, stream=asked.stream)
     for note in checkpoint.notes:
         talk.note(note)
     return checkpoint
@@ -141,19 +152,6 @@ def refuse_too_little(find_headers: "Callable[[], Checkpoint]", asked: "AuditOpt
     Pipeline(make_plan(find_headers(), asked), resolve_device(asked.device))
 
 
-def refuse_gaps(report: "Report") -> None:
-    """Raise CoverageError for a report that does not tell of every matrix in the layers."""
-    from audit.errors import CoverageError
-
-    gaps = [f"{name} matches no rule" for name in report.coverage.unknown_in_layers]
-    gaps += [one.message for one in report.findings if one.code in GAPS]
-    if gaps:
-        more = f" (and {len(gaps) - 1} more)" if gaps[1:] else ""
-        raise CoverageError(
-            f"{report.model.id}: {gaps[0]}{more}", "the report is written, and tells the rest"
-        )
-
-
 def write(
     find_checkpoint: "Callable[[], Checkpoint]",
     asked: "AuditOptions",
@@ -165,9 +163,9 @@ def write(
 ) -> "Report":
     """Check the folder, audit, and write the report there; what was measured before a stop is taken up.
 
-    Raises StoppedError, which tells what is kept.
+    Raises StoppedError and AccessErrors, which tell what is kept.
     """
-    from audit.errors import StoppedError
+    from audit.errors import AccessError, StoppedError
     from audit.output import check_folder
     from audit.partial import opened
 
@@ -177,6 +175,10 @@ def write(
             return _write(find_checkpoint, asked, folder, store, talk, team)
         except KeyboardInterrupt as stop:
             raise StoppedError(stopped_by(stop), store.outcome or NOTHING) from stop
+        except AccessError as error:
+            if store.outcome is None:
+                raise
+            raise type(error)(error.message, f"{error.hint}; {store.outcome}") from error
 
 
 def _write(
@@ -188,6 +190,7 @@ def _write(
     team: "Team",
 ) -> "Report":
     from audit.audit import run
+    from audit.checkpoint import without_secrets
     from audit.keys import keys_of
     from audit.output import write_audit
     from audit.pipeline import Pipeline
@@ -198,9 +201,10 @@ def _write(
     talk.detail(describe(plan))
     store.take_up(keys_of(plan, device, Pipeline(plan, device).dtype))
     if store.known:
-        talk.note(f"resumed: {len(store.known)} of {_count(plan)} measurements were there already")
-    with _progress(_count(plan), len(store.known), talk, team.size) as progress:
-        done = run(plan, shlex.join(["gcont-audit", *sys.argv[1:]]), progress, store, team)
+        talk.note(f"resumed: {len(store.known)} of {plan.count} measurements were there already")
+    command = shlex.join(["gcont-audit", *map(without_secrets, sys.argv[1:])])
+    with watching(plan, store.known, talk, team.size) as watcher:
+        done = run(plan, command, watcher.measured, store, team, watcher.heard)
     tell_excess(done.report, talk)
     with talk.busy("drawing"), store.finishing():
         write_audit(done, folder, store.folder)
@@ -243,7 +247,7 @@ def show_report(report: "Report", destination: Destination, talk: Talk) -> None:
     names = ("report.md", "figures", "audit.json", "vectors.safetensors")
     there = [name for name in names if (destination.folder / name).exists()]
     written = f"{destination.folder}: {', '.join(there)}"
-    show_on_stdout(report, destination.format)
+    show_on_stdout(report, destination.format, destination.gates)
     if destination.format is o.Format.TABLE:
         from reports.view import printable
 
@@ -252,8 +256,8 @@ def show_report(report: "Report", destination: Destination, talk: Talk) -> None:
         talk.note(f"written to {written}")
 
 
-def show_on_stdout(report: "Report", format: o.Format) -> None:
-    """Print a report in one of the formats."""
+def show_on_stdout(report: "Report", format: o.Format, gates: "Sequence[Gate]" = ()) -> None:
+    """Print a report in one of the formats; SARIF tells of the gates that fire, too."""
     match format:
         case o.Format.TABLE:
             from reports.terminal import to_terminal
@@ -267,6 +271,11 @@ def show_on_stdout(report: "Report", format: o.Format) -> None:
             from reports.document import to_json
 
             typer.echo(to_json(report), nl=False)
+        case o.Format.SARIF:
+            from reports.gates import judge_all
+            from reports.sarif import to_sarif
+
+            typer.echo(to_sarif(report, judge_all(gates, report)), nl=False)
 
 
 def describe(plan: "AuditPlan") -> str:
@@ -275,13 +284,9 @@ def describe(plan: "AuditPlan") -> str:
 
     layers = " and ".join(f"{len(stack.layers)} layers" for stack in plan.stacks)
     return (
-        f"{plan.checkpoint.id}: family {plan.layout.family}, {layers}, {_count(plan)} projections, "
+        f"{plan.checkpoint.id}: family {plan.layout.family}, {layers}, {plan.count} projections, "
         f"{size(plan.bytes_to_read)} to read"
     )
-
-
-def _count(plan: "AuditPlan") -> int:
-    return sum(len(visit.projections) for visit in plan.visits)
 
 
 def _refuse_mistyped_command(model: str) -> None:
@@ -294,47 +299,4 @@ def _refuse_mistyped_command(model: str) -> None:
     if near and not Path(model).exists():
         raise PathNotFoundError(
             f"there is no file or folder {model}", f"did you mean `gcont-audit {near[0]}`?"
-        )
-
-
-@contextmanager
-def _hub_progress(talk: Talk) -> Iterator[None]:
-    """Download bars only where someone sees them."""
-    if talk.shows_progress:
-        yield
-        return
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    before = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not before:
-            enable_progress_bars()
-
-
-@contextmanager
-def _progress(total: int, done: int, talk: Talk, processes: int) -> "Iterator[Progress]":
-    """A bar over the projections that all processes measure, on stderr; none where nobody would see it."""
-    if not talk.shows_progress:
-        yield lambda measured: None
-        return
-    from rich import progress as bars
-
-    columns = (
-        bars.TextColumn("{task.description:<24}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        where = f" on {processes} processes" if processes > 1 else ""
-        task = bar.add_task(f"reading{where}", total=total, completed=done)
-        yield lambda one: bar.update(
-            task, advance=1, description=f"layer {one.layer}, {one.projection}{where}"
         )

@@ -60,6 +60,8 @@ def batch(
     fold_norm: o.FoldNorm = False,
     device: o.Device = "auto",
     max_memory: o.MaxMemory = None,
+    stream: o.Stream = False,
+    download: o.Download = False,
     out: Out = None,
     fresh: o.Fresh = False,
     json: Json = False,
@@ -81,7 +83,13 @@ def batch(
             wanted += [model.name for model in models() if all or model.batch]
         root = out or Path(DEFAULT_ROOT)
         asked = AuditOptions(
-            full=full, fold_norm=fold_norm, layers=layers, only=only, device=device, max_memory=max_memory
+            full=full,
+            fold_norm=fold_norm,
+            layers=layers,
+            only=only,
+            device=device,
+            max_memory=max_memory,
+            stream=o.streaming(stream, download),
         )
         jobs = plan_jobs(wanted, root)
         check_page(root)

@@ -15,6 +15,7 @@ class Format(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     JSON = "json"
+    SARIF = "sarif"
 
 
 Model = Annotated[
@@ -29,6 +30,24 @@ Revision = Annotated[
     str | None,
     typer.Option(
         "--revision", metavar="REV", help="Branch, tag or commit on the Hub.", rich_help_panel=SOURCE
+    ),
+]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        metavar="",
+        help="Read a Hub model's weights by byte ranges as they are measured: no shard on disk.",
+        rich_help_panel=SOURCE,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        metavar="",
+        help="Fetch its shards into the Hub cache, and keep them. Default: if the disk has room for them.",
+        rich_help_panel=SOURCE,
     ),
 ]
 Family = Annotated[
@@ -95,6 +114,17 @@ Strict = Annotated[
         rich_help_panel=MEASURE,
     ),
 ]
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-on",
+        metavar="COND",
+        help="Exit with 1 if this holds of the report: 'Q.v1<0.5', findings:error (see docs/gates.md). "
+        "May be given several times.",
+        show_default=False,
+        rich_help_panel=MEASURE,
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -151,3 +181,12 @@ Verbose = Annotated[
         rich_help_panel=TALK,
     ),
 ]
+
+
+def streaming(stream: bool, download: bool) -> bool | None:
+    """Whether to stream; None where that was left open. Raises SelectionError for both at once."""
+    from audit.errors import SelectionError
+
+    if stream and download:
+        raise SelectionError("--stream and --download exclude each other", "give one of them, or neither")
+    return stream if stream or download else None

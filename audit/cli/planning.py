@@ -19,6 +19,8 @@ ASSUMED_READ = 1e9
 def plan(
     model: o.Model,
     revision: o.Revision = None,
+    stream: o.Stream = False,
+    download: o.Download = False,
     family: o.Family = None,
     family_file: o.FamilyFile = None,
     full: o.Full = False,
@@ -39,6 +41,7 @@ def plan(
 
         asked = AuditOptions(
             revision=revision,
+            stream=o.streaming(stream, download),
             full=full,
             fold_norm=fold_norm,
             layers=layers,
@@ -72,6 +75,9 @@ def as_json(made: "AuditPlan") -> str:
             **_stack_json(made.main),
             "stacks": {stack.label: _stack_json(stack) for stack in made.stacks[1:]},
             "bytes_to_read": made.bytes_to_read,
+            "requests": made.requests,
+            "streamed": made.checkpoint.streamed,
+            "bytes_elsewhere": sum(file.size for file in made.checkpoint.elsewhere),
             "memory_bytes": made.memory_bytes(workers),
             "workers": workers,
             "memory_bytes_by_workers": {count: made.memory_bytes(count) for count in _counts(made)},
@@ -148,14 +154,32 @@ def show_plan(made: "AuditPlan") -> None:
         typer.echo(f"ignored   {count} tensors: {rule}")
     for finding in made.findings:
         typer.echo(f"{finding.severity:<9} {printable(finding.message)}")
-    reading = made.bytes_to_read / ASSUMED_READ
-    typer.echo(f"to read   {size(made.bytes_to_read)}, {duration(reading)} at {size(ASSUMED_READ)}/s")
+    for line in _reading(made):
+        typer.echo(line)
     computing = duration(_compute_seconds(made, workers))
-    typer.echo(f"compute   about {computing} on this machine's CPU, {_counted(workers)} at a time")
-    takes = (f"{size(made.memory_bytes(count))} with {_counted(count)}" for count in _counts(made))
+    typer.echo(f"compute   about {computing} on this machine's CPU, {_many(workers, 'worker')} at a time")
+    takes = (f"{size(made.memory_bytes(count))} with {_many(count, 'worker')}" for count in _counts(made))
     typer.echo(f"memory    up to {', '.join(takes)}")
     if made.options.ceiling is not None:
-        typer.echo(f"allowed   {size(made.options.ceiling)}, which is enough for {_counted(workers)}")
+        typer.echo(f"allowed   {size(made.options.ceiling)}, which is enough for {_many(workers, 'worker')}")
+
+
+def _reading(made: "AuditPlan") -> Iterator[str]:
+    """What is read, and for a model elsewhere what comes over the network; lines."""
+    from reports.view import duration, size
+
+    seconds, elsewhere = made.bytes_to_read / ASSUMED_READ, made.checkpoint.elsewhere
+    exactly = f"{size(made.bytes_to_read)} ({made.bytes_to_read:,} bytes)"
+    if not elsewhere:
+        yield f"to read   {exactly}, {duration(seconds)} at {size(ASSUMED_READ)}/s"
+        return
+    whole = f"{size(sum(file.size for file in elsewhere))} in {_many(len(elsewhere), 'file')}"
+    requests = _many(made.requests, "request")
+    if made.checkpoint.streamed:
+        yield f"to stream {exactly} of {whole}, in {requests}; no shard is kept"
+    else:
+        yield f"to read   {exactly}"
+        yield f"to fetch  {whole}, kept in the Hub cache; with --stream only what is read, in {requests}"
 
 
 def _show_stack(stack: "StackPlan") -> None:
@@ -188,8 +212,8 @@ def _counts(made: "AuditPlan") -> list[int]:
     return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
 
 
-def _counted(workers: int) -> str:
-    return f"{workers} worker{'s' if workers != 1 else ''}"
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
 def _compute_seconds(made: "AuditPlan", workers: int) -> float:

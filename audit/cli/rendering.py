@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from audit.cli import options as o
+from audit.cli.gating import read_gates, refuse_fired, refuse_unanswerable
 from audit.cli.talk import Talk
 
 Source = Annotated[
@@ -26,6 +27,7 @@ Out = Annotated[
 def render(
     report: Source,
     out: Out = None,
+    fail_on: o.FailOn = None,
     format: o.StdoutFormat = o.Format.TABLE,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -37,10 +39,14 @@ def render(
         from audit.cli.auditing import Destination, show_report
         from audit.output import check_folder, read_report, write_again
 
+        gates = read_gates(fail_on)
         file = report / "audit.json" if report.is_dir() else report
         read = read_report(file)
-        destination = Destination(out or file.parent, o.Format.JSON if json else format)
+        refuse_unanswerable(gates, full=read.settings.full, only=read.settings.only)
+        shown = o.Format.JSON if json else format
+        destination = Destination(out or file.parent, shown, gates=gates)
         check_folder(destination.folder)
         with talk.busy("drawing"):
             write_again(read, file.parent, destination.folder)
         show_report(read, destination, talk)
+        refuse_fired(read, gates)

@@ -1,0 +1,79 @@
+"""Bars on stderr, only where somebody sees them."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from audit.cli.talk import Talk, console
+
+if TYPE_CHECKING:
+    from audit.measure import Measured
+    from audit.plan import AuditPlan, Place
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Hears of an audit as it goes: of each measurement, and of bytes as they come."""
+
+    measured: "Callable[[Measured], None]" = lambda measured: None
+    heard: Callable[[int], None] = lambda count: None
+
+
+@contextmanager
+def watching(plan: "AuditPlan", known: "Collection[Place]", talk: Talk, processes: int) -> Iterator[Watcher]:
+    """A bar over what is left of a plan; over bytes where they are streamed, else over measurements.
+
+    Those of all processes, of which each streams its share.
+    """
+    if not talk.shows_progress:
+        yield Watcher()
+        return
+    from rich import progress as bars
+
+    by_bytes = plan.checkpoint.streamed and processes == 1
+    counting = (
+        (bars.DownloadColumn(), bars.TransferSpeedColumn()) if by_bytes else (bars.MofNCompleteColumn(),)
+    )
+    columns = (
+        bars.TextColumn("{task.description:<24}"),
+        bars.BarColumn(),
+        *counting,
+        bars.TimeRemainingColumn(),
+    )
+    total, done = (plan.bytes_left(known), 0) if by_bytes else (plan.count, len(known))
+    with bars.Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        where = f" on {processes} processes" if processes > 1 else ""
+        task = bar.add_task(f"reading{where}", total=total, completed=done)
+
+        def measured(one: "Measured") -> None:
+            bar.update(
+                task, advance=0 if by_bytes else 1, description=f"layer {one.layer}, {one.projection}{where}"
+            )
+
+        def heard(count: int) -> None:
+            if by_bytes:
+                bar.advance(task, count)
+
+        yield Watcher(measured, heard)
+
+
+@contextmanager
+def downloads(talk: Talk) -> Iterator[None]:
+    """The Hub client's own bars."""
+    if talk.shows_progress:
+        yield
+        return
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    before = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            enable_progress_bars()

@@ -1,0 +1,439 @@
+"""Hub models streamed: the report of a copy, the bytes that were planned, and every fault of a network."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoints import write_llama
+from hub_server import SIGNATURE, TOKEN, Fault, HubServer, client_of
+from test_hub import REPO, SHARDS, cached_files, check_failure, gcont, report_of, write_repo
+from typer.testing import Result
+
+from audit.checkpoint import hub as hub_module
+from audit.checkpoint import open_checkpoint, origin, stream
+
+KILLS = int(os.environ.get("GCONT_KILLS", "3"))
+"""How often the process is killed in the test of that; the long run has 50."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    with HubServer() as server:
+        server.add(REPO, write_repo(tmp_path / "repo"))
+        yield server
+
+
+@pytest.fixture
+def here(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """The server and this process's client; small requests, and no patience lost in waiting."""
+    monkeypatch.setattr(stream, "REQUEST", 600)
+    monkeypatch.setattr(stream, "AHEAD", 5000)
+    monkeypatch.setattr(origin, "PAUSES", (0.0,) * 4)
+    with client_of(hub, tmp_path, monkeypatch):
+        yield hub
+
+
+@pytest.fixture
+def local(audited: Callable[..., dict[str, Any]], tmp_path: Path, hub: HubServer) -> dict[str, Any]:
+    """The report of the same files on this machine."""
+    return audited(tmp_path / "repo", "--out", "local")
+
+
+def weights(hub: HubServer) -> list[tuple[str, int, int]]:
+    """The ranges of weights that storage was asked for: all but those at a file's start, with the header."""
+    found = []
+    for request in hub.requests:
+        if request.storage and request.range and not request.range.startswith("bytes=0-"):
+            first, last = request.range.removeprefix("bytes=").split("-")
+            name = request.path.split("?")[0].rsplit("/", 1)[1]
+            found.append((name, int(first), int(last) + 1))
+    return found
+
+
+def asked_bytes(hub: HubServer) -> int:
+    return sum(stop - start for _, start, stop in weights(hub))
+
+
+def numbers(report: dict[str, Any]) -> tuple[Any, ...]:
+    """What a report says of the weights, and of the files' identity."""
+    return report["projections"], report["findings"], report["coverage"], report["settings"]
+
+
+# --- the good path
+
+
+def test_a_streamed_audit_says_what_a_local_one_says_and_keeps_no_shard(
+    here: HubServer, local: dict[str, Any], audited: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    report = audited(REPO, "--stream")
+    assert numbers(report) == numbers(local)
+    assert report["model"]["source"] == "hub"
+    assert report["provenance"]["bytes_read"] == local["provenance"]["bytes_read"]
+    found = {path.name for path in (tmp_path / "cache").rglob("*") if path.name.endswith(".safetensors")}
+    assert found == set()
+    assert max(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file()) < 10_000
+    hashes = {file["name"]: file["etag"] for file in report["provenance"]["files"]}
+    assert hashes == {
+        sibling.rfilename: sibling.lfs.sha256
+        for sibling in hub_module.huggingface_hub.HfApi().model_info(REPO, files_metadata=True).siblings
+        if sibling.rfilename in SHARDS
+    }
+
+
+@pytest.mark.parametrize(
+    "asked", [(), ("--only", "q,k,v,o"), ("--layers", "1:3"), ("--full",), ("--fold-norm",)]
+)
+def test_what_is_asked_for_is_what_plan_says(
+    here: HubServer,
+    audited: Callable[..., dict[str, Any]],
+    cli: Callable[..., Result],
+    asked: tuple[str, ...],
+) -> None:
+    plan = json.loads(cli("plan", REPO, "--stream", "--json", *asked).stdout)
+    here.requests.clear()
+    report = audited(REPO, "--stream", *asked)
+    ranges = weights(here)
+    assert asked_bytes(here) == plan["bytes_to_read"] == report["provenance"]["bytes_read"]
+    assert len(ranges) == plan["requests"]
+    assert all(stop - start <= stream.REQUEST for _, start, stop in ranges)
+    if asked != ("--full",):  # which looks at layers again, to compare them
+        assert len(set(ranges)) == len(ranges)
+
+
+def test_neighbours_are_joined_and_files_come_one_after_the_other(
+    here: HubServer, audited: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "REQUEST", 2**23)
+    monkeypatch.setattr(stream, "AHEAD", 2**26)
+    audited(REPO, "--stream")
+    checkpoint = open_checkpoint(REPO, headers_only=True)
+    runs: dict[str, list[list[int]]] = {}
+    planned = [name for name in checkpoint.tensors if "_proj" in name]
+    for name in sorted(planned, key=lambda name: checkpoint.tensors[name].entry.start):
+        at = checkpoint.tensors[name]
+        here_runs = runs.setdefault(at.file.name, [])
+        if here_runs and here_runs[-1][1] == at.entry.start:
+            here_runs[-1][1] = at.entry.stop
+        else:
+            here_runs.append([at.entry.start, at.entry.stop])
+    wanted = {(name, start, stop) for name, found in runs.items() for start, stop in found}
+    assert set(weights(here)) == wanted
+    assert len(wanted) < len(planned) / 2
+
+
+def test_several_requests_are_in_flight(here: HubServer, cli: Callable[..., Result]) -> None:
+    checkpoint = open_checkpoint(REPO, headers_only=True, stream=True)
+    here.faults = [Fault("/storage/", stall=0.3)]
+    large = next(name for name, at in checkpoint.tensors.items() if at.entry.nbytes > 10_000)
+    at = checkpoint.tensors[large]
+    extent = stream.Extent(at.file, at.entry.start, at.entry.start + 600 * 16)
+    flow, started = stream.Stream([extent]), time.monotonic()
+    buffer = bytearray(extent.size)
+    flow.read(extent, memoryview(buffer))
+    assert time.monotonic() - started < 16 * 0.3 / 2
+    flow.close()
+
+
+def test_the_cache_is_used_where_the_shards_are_there(
+    here: HubServer, local: dict[str, Any], audited: Callable[..., dict[str, Any]]
+) -> None:
+    audited(REPO, "--download", "--only", "q")
+    before = len(weights(here))
+    report = audited(REPO, "--stream", "--fresh")
+    assert numbers(report) == numbers(local)
+    assert len(weights(here)) == before
+
+
+def test_a_shard_in_the_cache_spares_its_download(
+    here: HubServer, audited: Callable[..., dict[str, Any]], tmp_path: Path, local: dict[str, Any]
+) -> None:
+    audited(REPO, "--download", "--only", "q")
+    next((tmp_path / "cache").glob(f"models--*/snapshots/*/{SHARDS[1]}")).unlink()
+    here.requests.clear()
+    assert numbers(audited(REPO, "--stream", "--fresh")) == numbers(local)
+    assert {name for name, _, _ in weights(here)} == {SHARDS[1]}
+
+
+def test_where_the_disk_has_no_room_it_streams_and_says_so(
+    here: HubServer, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hub_module, "_free_bytes", lambda folder: 2_000_100_000)
+    run = cli(REPO)
+    assert run.exit_code == 0
+    assert "do not fit on the disk of the Hub cache" in run.stderr
+    assert "streaming them" in run.stderr
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    run = cli(REPO, "--download", "--fresh")
+    assert (run.exit_code, run.stderr) == (0, "")
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+
+
+def test_stream_and_download_exclude_each_other(here: HubServer, cli: Callable[..., Result]) -> None:
+    assert check_failure(cli(REPO, "--stream", "--download"), Path(), 2, "--stream", "--download") == []
+    assert here.requests == []
+
+
+def test_a_report_is_known_again_however_it_was_read(here: HubServer, cli: Callable[..., Result]) -> None:
+    assert cli(REPO, "--stream").exit_code == 0
+    before = len(weights(here))
+    assert "already audited" in cli(REPO).stderr
+    assert "already audited" in cli(REPO, "--stream").stderr
+    assert len(weights(here)) == before
+
+
+def test_a_private_repo_is_streamed_with_its_token_which_storage_never_sees(
+    here: HubServer,
+    audited: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    local: dict[str, Any],
+) -> None:
+    here.repos[REPO].private = True
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert numbers(audited(REPO, "--stream")) == numbers(local)
+    assert all(request.authorized != request.storage for request in here.requests)
+
+
+def test_signed_urls_that_lapse_are_renewed(
+    here: HubServer, audited: Callable[..., dict[str, Any]], local: dict[str, Any]
+) -> None:
+    here.signature_serves = 5
+    assert numbers(audited(REPO, "--stream")) == numbers(local)
+    renewed = [request for request in here.requests if request.method == "HEAD"]
+    assert len(renewed) > 4
+    assert len({request.path for request in here.requests if request.storage}) > 4
+
+
+def test_a_proxy_on_the_way_is_used(hub: HubServer, tmp_path: Path) -> None:
+    """The Hub's host cannot be found but through the proxy, which here is the Hub itself."""
+    run = gcont("http://hub.invalid", tmp_path, REPO, "--stream", http_proxy=hub.url, no_proxy="127.0.0.1")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert report_of(tmp_path)["model"]["source"] == "hub"
+    assert hub.asked("http://hub.invalid/")
+
+
+def test_xet_storage_is_streamed_over_its_bridge(
+    here: HubServer, audited: Callable[..., dict[str, Any]], local: dict[str, Any]
+) -> None:
+    here.xet = True
+    assert numbers(audited(REPO, "--stream")) == numbers(local)
+
+
+def test_a_mirror_that_tells_no_sizes(
+    here: HubServer, audited: Callable[..., dict[str, Any]], local: dict[str, Any]
+) -> None:
+    here.tells_sizes = False
+    assert numbers(audited(REPO, "--stream")) == numbers(local)
+
+
+# --- what passes
+
+
+PASSING = {
+    "a reset in the midst of a body": Fault("/storage/", cut=100, reset=True, after=3, times=3),
+    "a body that ends early": Fault("/storage/", cut=100, after=3, times=5),
+    "less than was asked for": Fault("/storage/", short=50, after=3, times=3),
+    "error 500": Fault("/storage/", status=500, after=3, times=3),
+    "error 503 at the first word": Fault("/api/", status=503, times=2),
+    "error 503 on the Hub itself": Fault("/resolve/", status=503, after=2, times=1),
+    "too many requests": Fault("/storage/", status=429, headers={"Retry-After": "0"}, after=2, times=3),
+    "too many requests until a date": Fault(
+        "/storage/", status=429, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, after=2, times=2
+    ),
+    "a range that does not exist, once": Fault("/storage/", status=416, after=3, times=1),
+    "everything instead of a part, once": Fault(
+        "/storage/", status=200, body=b"x" * 5000, headers={}, after=3, times=1
+    ),
+    "another part than asked": Fault(
+        "/storage/", alter={"Content-Range": "bytes 7-606/99999999"}, after=3, times=1
+    ),
+    "compressed on the way": Fault("/storage/", alter={"Content-Encoding": "gzip"}, after=3, times=1),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING.keys())
+def test_what_passes_is_waited_for(
+    here: HubServer, audited: Callable[..., dict[str, Any]], local: dict[str, Any], fault: Fault
+) -> None:
+    here.faults = [Fault(**vars(fault))]
+    report = audited(REPO, "--stream")
+    assert here.faults[0].times == 0, "the fault did not come to pass"
+    assert numbers(report) == numbers(local)
+
+
+def test_retry_after_is_waited_for(here: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = open_checkpoint(REPO, headers_only=True).files[0]
+    here.faults = [Fault("/storage/", status=429, headers={"Retry-After": "1"}, times=1)]
+    begun, buffer = time.monotonic(), bytearray(10)
+    assert file.origin is not None
+    origin.fetch(file.origin, 8, memoryview(buffer))
+    assert 1 <= time.monotonic() - begun < 10
+    assert bytes(buffer) == (Path("../repo") / file.name).read_bytes()[8:18]
+
+
+def test_a_server_that_says_nothing_is_asked_again(
+    here: HubServer,
+    audited: Callable[..., dict[str, Any]],
+    local: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    here.faults = [Fault("/storage/", stall=3, after=3, times=2)]
+    assert numbers(audited(REPO, "--stream")) == numbers(local)
+
+
+# --- what does not pass: one line, exit 4, what was measured is kept
+
+
+LASTING = {
+    "resets": (Fault("/storage/", cut=0, reset=True, after=40), "of org/tiny", "check the network"),
+    "bodies that end early": (Fault("/storage/", cut=0, after=40), "of org/tiny", "check the network"),
+    "error 500": (Fault("/storage/", status=500, after=40), "127.0.0.1 answered 500", "try again later"),
+    "too many requests": (
+        Fault("/storage/", status=429, headers={"Retry-After": "86400"}, after=40),
+        "127.0.0.1 answered 429",
+        "try again later",
+    ),
+    "416 for good": (Fault("/storage/", status=416, after=40), "changed while it was read", "shorter"),
+    "everything instead of a part": (
+        Fault("/storage/", status=200, body=b"x" * 5000, after=40),
+        "sends all of",
+        "--download",
+    ),
+    "another ETag": (Fault("/storage/", alter={"ETag": '"new"'}, after=40), "changed while", "ETag"),
+    "another size": (
+        Fault("/storage/", alter={"Content-Range": "bytes 600-1199/7"}, after=40),
+        "another part",
+        "proxy",
+    ),
+    "refused for good": (Fault("/storage/", status=403, after=40), "refuses access to", "403"),
+    "gone": (Fault("/storage/", status=404, after=40), "has no model-0000", "404"),
+    "compressed": (Fault("/storage/", alter={"Content-Encoding": "gzip"}, after=40), "gzip-coded", "proxy"),
+    "a teapot": (Fault("/storage/", status=418, after=40), "answered 418", "try again later"),
+}
+
+
+@pytest.mark.parametrize(("fault", "said", "hint"), LASTING.values(), ids=LASTING.keys())
+def test_what_lasts_ends_with_one_line_and_what_was_measured_is_kept(
+    here: HubServer,
+    cli: Callable[..., Result],
+    audited: Callable[..., dict[str, Any]],
+    local: dict[str, Any],
+    fault: Fault,
+    said: str,
+    hint: str,
+) -> None:
+    here.faults = [Fault(**vars(fault))]
+    run = cli(REPO, "--stream")
+    assert (run.exit_code, run.stdout) == (4, ""), run.stderr
+    (error,) = run.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert said in error
+    assert hint in error
+    assert "measurements are kept in" in error
+    assert "the same command goes on from there" in error
+    assert SIGNATURE not in error
+    assert not Path("gcont-reports/org--tiny").exists()
+    kept = list(Path("gcont-reports/org--tiny.partial").glob("*.safetensors"))
+    assert kept
+    here.faults, here.requests = [], []
+    run = cli(REPO, "--stream", "--json")
+    assert run.exit_code == 0
+    assert f"resumed: {len(kept)} of 40" in run.stderr
+    report = json.loads(run.stdout)
+    assert numbers(report) == numbers(local)
+    assert not Path("gcont-reports/org--tiny.partial").exists()
+    again = asked_bytes(here)
+    assert 0 < again < local["provenance"]["bytes_read"]
+
+
+def test_a_token_that_is_withdrawn_on_the_way(
+    here: HubServer, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.repos[REPO].gated = True
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    here.signature_serves = 8
+    here.faults = [Fault("/resolve/", status=403, headers={"X-Error-Message": "no more"}, after=7)]
+    run = cli(REPO, "--stream")
+    assert run.exit_code == 4
+    (error,) = run.stderr.splitlines()
+    assert f"the Hub refuses access to {REPO}" in error
+    assert TOKEN not in error
+
+
+def test_a_name_that_resolves_no_more(here: HubServer, cli: Callable[..., Result]) -> None:
+    """As where the storage's host cannot be found: DNS is of no use to a name under .invalid."""
+    there = "http://storage.invalid/model"
+    told = {"Location": there, "X-Repo-Commit": "0" * 40, "X-Linked-Size": "9", "X-Linked-ETag": '"e"'}
+    here.faults = [Fault("/model-", status=302, headers=told)]
+    run = cli(REPO, "--stream")
+    assert run.exit_code == 4
+    assert "no connection" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://127.0.0.1/x", "http://", "http://[::1", "file:///etc/passwd", "http://a b/"]
+)
+def test_a_redirect_to_what_is_no_web_address(
+    here: HubServer, cli: Callable[..., Result], location: str
+) -> None:
+    told = {"Location": location, "X-Repo-Commit": "0" * 40, "X-Linked-Size": "9", "X-Linked-ETag": '"e"'}
+    here.faults = [Fault("/model-", status=302, headers=told)]
+    run = cli("plan", REPO, "--stream")
+    assert (run.exit_code, run.stdout) == (4, ""), run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+# --- the process is killed
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_report(tmp_path: Path, hub: HubServer) -> None:
+    """SIGKILL at moments spread over the run, each time resumed; the report is that of an undisturbed run."""
+    write_llama(tmp_path / "deep", layers=40)
+    hub.add("org/tiny", tmp_path / "deep")
+    hub.faults = [Fault("/storage/", stall=0.02)]
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert gcont(hub.url, whole, REPO, "--stream", "--quiet").returncode == 0
+    folder = tmp_path / "killed"
+    (folder / "work").mkdir(parents=True)
+    partial = folder / "work/gcont-reports/org--tiny.partial"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    kept, moments = 0, random.Random(0)
+    for kill in range(KILLS):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "audit", REPO, "--stream", "--quiet"],
+            env=environment,
+            cwd=folder / "work",
+            stdout=subprocess.DEVNULL,
+        )
+        target = 320 * (kill + 1) // (KILLS + 1)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if partial.is_dir() and len(list(partial.glob("*.safetensors"))) >= target:
+                break
+            time.sleep(0.003)
+        time.sleep(moments.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if not partial.is_dir():
+            break
+        found = len(list(partial.glob("[0-9a-f]*.safetensors")))
+        assert found >= kept
+        kept = found
+    run = gcont(hub.url, folder, REPO, "--stream")
+    assert run.returncode == 0, run.stderr
+    assert kept == 0 or f"resumed: {kept} of 320" in run.stderr
+    assert numbers(report_of(folder)) == numbers(report_of(whole))
+    assert not cached_files(folder) & {"model.safetensors"}
