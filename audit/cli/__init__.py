@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from audit.cli.auditing import audit
 from audit.cli.batching import batch
+from audit.cli.checking import check
 from audit.cli.declaring import families
 from audit.cli.demo import demo
 from audit.cli.experiments.command import train
@@ -21,7 +22,7 @@ from audit.cli.planning import plan
 from audit.cli.rendering import render
 
 DEFAULT = "audit"
-COMMANDS = ("demo", "plan", "batch", "train", "render", "families", "models", "schema")
+COMMANDS = ("demo", "plan", "check", "batch", "train", "render", "families", "models", "schema")
 
 HELP = """What is inside a pretrained transformer's weights, without running the model.
 
@@ -34,13 +35,14 @@ Examples:
   gcont-audit ./my-model --full --out report  a folder, every singular value
   gcont-audit ./my-model --only q,k --json    two projections, JSON on stdout
   gcont-audit plan meta-llama/Llama-3.1-70B   what it would take
+  gcont-audit check ./my-model                are the files whole and right
   gcont-audit batch gpt2-xl qwen3-8b          two models on one page
   gcont-audit train --table 5                 the experiments that explain it
 """  # noqa: E501 - the help formatter keeps every line break it is given
 
 EPILOG = (
-    "Exit codes: 0 done; 1 a model of a batch failed; 2 usage, or a path that does not exist; "
-    "3 unsupported; 4 network or access; "
+    "Exit codes: 0 done; 1 a model of a batch failed, or a gate fired; "
+    "2 usage, or a path that does not exist; 3 unsupported; 4 network or access; "
     "5 corrupt files; 70 a defect of ours; 130 interrupted."
 )
 
@@ -116,7 +118,7 @@ def program(
 
 
 app.command(DEFAULT, hidden=True)(audit)
-for command in (demo, plan, batch, train, render, families, models, schema):
+for command in (demo, plan, check, batch, train, render, families, models, schema):
     app.command()(command)
 
 

@@ -1,0 +1,1 @@
+"""What `gcont-audit check` found: its types, its codes, and how they are printed."""
