@@ -32,6 +32,7 @@ bench: .venv/installed-dev
 	.venv/bin/python tests/benchmarks/memory_by_depth.py --wide
 	.venv/bin/python tests/benchmarks/memory_of_experts.py
 	.venv/bin/python tests/benchmarks/scale.py
+	.venv/bin/python tests/benchmarks/streaming.py
 	.venv/bin/python tests/benchmarks/train_speed.py
 
 pictures: .venv/installed

@@ -14,6 +14,8 @@ from audit.errors import OutputError
 DRAFT = ".report."
 """How the names of folders begin in which a report is being written."""
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
@@ -22,7 +24,8 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        # safetensors tells the system's number in words only
+        full = getattr(error, "errno", None) in _FULL or any(f"os error {code})" in reason for code in _FULL)
         hint = "make room and repeat the command, or" if full else ""
         raise OutputError(
             f"{folder} cannot be written: {reason}", f"{hint} name another folder with --out".strip()

@@ -54,7 +54,7 @@ def _lines(entries: Sequence[Entry]) -> Iterator[str]:
             "model",
             "layers",
             "width",
-            *(column.heading for column in shown),
+            *(escape(column.heading) for column in shown),
             "null",
             "as expected",
             "findings",
@@ -77,14 +77,14 @@ def _row(entry: Entry, shown: Sequence[Column]) -> tuple[str, ...]:
         case Audited(_, folder, report, _):
             cells = [cell(report, column) for column in shown]
             return (
-                f"[{escape(short_name(report.model))}]({quote(folder)}/report.md)",
+                f"[{escape(short_name(report.model))}]({quote(folder, errors='surrogateescape')}/report.md)",
                 str(report.model.layers),
                 str(report.model.hidden_size or MISSING),
                 *(f"**{one.text}**" if one.strong else one.text for one in cells),
                 null(report),
                 verdict(report),
                 findings_by_severity(report),
-                settings(report),
+                escape(settings(report)),
             )
 
 
@@ -93,7 +93,7 @@ def to_terminal(entries: Sequence[Entry]) -> RenderableType:
     shown = [column for column in columns(entries) if column.projection in ON_TERMINALS]
     drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     drawn.add_column("", overflow="fold", min_width=8)
-    for heading in ("layers", *(column.heading.replace(" ", "\n") for column in shown), "null"):
+    for heading in ("layers", *(printable(column.heading).replace(" ", "\n") for column in shown), "null"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     failures = []
     for entry in entries:

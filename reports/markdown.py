@@ -191,7 +191,7 @@ def _provenance_lines(report: Report) -> Iterator[str]:
     yield from table(
         ("file", "size", "content"),
         (
-            (escape(f.name), size(f.size), _content(f.etag, f.sha256, f.header_sha256))
+            (escape(f.name), size(f.size), escape(_content(f.etag, f.sha256, f.header_sha256)))
             for f in report.provenance.files
         ),
     )
@@ -279,7 +279,7 @@ def _published_lines(report: Report) -> Iterator[str]:
         ("", "", "published", "ours", "difference"),
         (
             (
-                f"**{value.projection}**",
+                f"**{escape(value.projection)}**",
                 f"{'continuity' if value.metric == 'continuity' else 'EVR'} {value.space}1",
                 f"{value.published:.2f}",
                 number(value.ours, 3),
@@ -310,6 +310,10 @@ def _content(etag: str | None, sha256: str | None, header_sha256: str | None) ->
     return f"sha256 of header {header_sha256}" if header_sha256 else MISSING
 
 
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#~&@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+"""What Markdown takes for markup, and what GitHub's makes links of: addresses on the web and of mail."""
+
+
 def escape(text: str) -> str:
     """Text from outside, made harmless in Markdown."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", printable(text))
+    return _MARKUP.sub(r"\\\g<0>", printable(text))

@@ -79,7 +79,7 @@ def _told(sentences: Iterable[str], style: str = "") -> Iterator[RenderableType]
     """Sentences, a line or more each, and an empty line after the last."""
     told = False
     for sentence in sentences:
-        yield Padding(Text(sentence, style=style), (0, 1))
+        yield Padding(Text(printable(sentence), style=style), (0, 1))
         told = True
     if told:
         yield Text()
@@ -178,12 +178,14 @@ def _titled(title: str, headings: tuple[str, ...]) -> Table:
 
 def _published_table(report: Report) -> Table:
     assert report.published is not None
-    title = f"Beside what is published: {report.published.source}"
+    title = f"Beside what is published: {printable(report.published.source)}"
     table = _titled(title, ("measure", "published", "ours", "difference"))
     for value in report.published.values:
         what = f"{'continuity' if value.metric == 'continuity' else 'EVR'} {value.space}1"
         difference = MISSING if value.difference is None else f"{value.difference:+.3f}"
-        table.add_row(value.projection, what, f"{value.published:.2f}", number(value.ours, 3), difference)
+        table.add_row(
+            printable(value.projection), what, f"{value.published:.2f}", number(value.ours, 3), difference
+        )
     return table
 
 

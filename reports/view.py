@@ -1,5 +1,6 @@
 """The rows that renderers lay out: which numbers, in how many digits, with which mark for what is missing."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -175,9 +176,10 @@ def findings(report: Report) -> Iterator[FindingRow]:
     for finding in report.findings:
         key = (finding.severity, finding.code, finding.stack, finding.projection)
         groups.setdefault(key, []).append(finding)
-    for (severity, code, _, _), group in groups.items():
+    for (severity, told, _, _), group in groups.items():
+        code = re.sub(r"[^\w.-]", "?", told)  # it is shown as code, wherever the report came from
         layers = sorted(finding.layer for finding in group[1:] if finding.layer is not None)
-        if layers and code in OF_ONE_LAYER:
+        if layers and told in OF_ONE_LAYER:
             where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {spans(layers)}"
             yield FindingRow(severity, code, printable(f"{group[0].message}; likewise in {where}"))
             continue

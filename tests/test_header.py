@@ -5,15 +5,17 @@ import tempfile
 import tracemalloc
 from contextlib import suppress
 from copy import deepcopy
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from checkpoints import pack
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
+from rubbish import awkward, json_values
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.torch import save_file
 
 from audit.checkpoint.header import TensorEntry, parse_header, read_header
@@ -33,20 +35,6 @@ VALID: dict[str, Any] = {
 SIZE = 33
 """Bytes of data that VALID describes."""
 
-awkward = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.sampled_from([0, 1, -1, 8, 24, 33, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**400]),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=5),
-    st.sampled_from(["F32", "BF16", "F4", "F6_E2M3", "f32", "", "\ud800", "__metadata__"]),
-)
-json_values = st.recursive(
-    awkward,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
-    max_leaves=12,
-)
 tensor_like = st.fixed_dictionaries(
     {},
     optional={
@@ -136,6 +124,10 @@ def with_tensor(**changes: object) -> dict[str, object]:
     return {"t": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]} | changes}
 
 
+def entry(dtype: str, shape: list[int], start: int, stop: int, **more: object) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop], **more}
+
+
 @pytest.mark.parametrize(
     ("header", "data", "error"),
     [
@@ -177,6 +169,19 @@ def with_tensor(**changes: object) -> dict[str, object]:
         pytest.param(b'{"t": ' + b"9" * 10_000 + b"}", 0, HeaderError, id="10,000-digit number"),
         pytest.param(b'{"t": NaN}', 0, HeaderError, id="NaN"),
         pytest.param(b"", 0, HeaderError, id="nothing"),
+        pytest.param(with_tensor(shape=[2**40, 2**40, 0]), 16, HeaderError, id="a product beyond 64 bits"),
+        pytest.param({"t": entry("F4", [3], 0, 1)}, 1, HeaderError, id="12 bits"),
+        pytest.param({"t": entry("F6_E2M3", [3], 0, 2)}, 2, HeaderError, id="18 bits"),
+        pytest.param({"__metadata__": []} | with_tensor(), 16, HeaderError, id="metadata is a list"),
+        pytest.param({"__metadata__": {"a": 1}} | with_tensor(), 16, HeaderError, id="a number in metadata"),
+        pytest.param({"__metadata__": {"a": None}} | with_tensor(), 16, HeaderError, id="null in metadata"),
+        pytest.param({"__metadata__": {"a": {}}} | with_tensor(), 16, HeaderError, id="nested metadata"),
+        pytest.param(rb'{"__metadata__": {"a": "\ud800"}}', 0, HeaderError, id="half a character"),
+        pytest.param(b'{"__metadata__": {"a": "1", "a": "2"}}', 0, HeaderError, id="metadata stands twice"),
+        pytest.param({"t": entry("U8", [], 0, 1, x=float("nan"))}, 1, HeaderError, id="NaN in an entry"),
+        pytest.param(b"{} {}", 0, HeaderError, id="two objects"),
+        pytest.param(b"{}\x00", 0, HeaderError, id="NUL behind it"),
+        pytest.param(b"\xef\xbb\xbf{}", 0, HeaderError, id="byte order mark"),
     ],
 )  # fmt: skip
 def test_a_wrong_header_is_refused(header, data, error):
@@ -191,6 +196,60 @@ def test_a_name_that_no_encoding_can_write_is_refused():
     text = rb'{"layers.\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}'
     with pytest.raises(HeaderError):
         parse(text, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "names"),
+    [
+        (b"{}   \n", 0, set()),
+        ({"__metadata__": None}, 0, set()),
+        ({"__metadata__": {}}, 0, set()),
+        ({"": entry("U8", [1], 0, 1)}, 1, {""}),
+        ({"a": entry("U8", [0], 0, 0), "b": entry("F32", [3, 0], 0, 0)}, 0, {"a", "b"}),
+        ({"a": entry("U8", [2], 0, 2), "z": entry("U8", [0], 2, 2), "b": entry("I8", [], 2, 3)}, 3, {*"abz"}),
+        ({"a": entry("F4", [2, 3], 0, 3)}, 3, {"a"}),
+        ({"a": entry("F6_E3M2", [4], 0, 3)}, 3, {"a"}),
+        ({"a": entry("U8", [1], 0, 1, note=["later", {"x": 1}])}, 1, {"a"}),
+        (rb'{"\ud83d\ude00": {"dtype": "U8", "shape": [], "data_offsets": [0, 1]}}', 1, {"😀"}),
+    ],
+)  # fmt: skip
+def test_what_is_rare_and_right_is_read_as_safetensors_reads_it(header, data, names):
+    content = pack(header, bytes(data))
+    assert set(read_bytes(content)) == names == {name for name, _ in deserialize(content)}
+
+
+BITS = {"I8": 8, "U8": 8, "BF16": 16, "F4": 4, "F6_E2M3": 6, "C64": 64}
+notes = st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+
+
+@st.composite
+def nearly_legal(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
+    """A header and the bytes of its data: right, or with one thing in it changed."""
+    header: dict[str, Any] = {"__metadata__": draw(notes)} if draw(st.booleans()) else {}
+    end = 0
+    for name in draw(st.lists(st.sampled_from("abc"), unique=True)):
+        dtype, shape = draw(st.sampled_from(sorted(BITS))), draw(st.lists(st.integers(0, 4), max_size=3))
+        start, end = end, end + prod(shape) * BITS[dtype] // 8
+        header[name] = entry(dtype, shape, start, end)
+    if header and draw(st.booleans()):
+        said = header[draw(st.sampled_from(sorted(header)))]
+        said[draw(st.sampled_from(sorted(said) or ["a"]))] = draw(awkward | st.just([2**40, 2**40, 0]))
+    return header, end + draw(st.sampled_from([0, 0, 0, 1]))
+
+
+@given(nearly_legal(), st.sampled_from([b"", b"", b" ", b"\n", b"\x00", b"{}"]))
+@settings(max_examples=400)
+def test_what_safetensors_refuses_is_refused_and_the_rest_is_read(said, behind):
+    """Ours is stricter in three things that are not drawn: a key twice, 17 axes, an entry that is a list."""
+    header, data = said
+    content = pack(json.dumps(header).encode() + behind, bytes(data))
+    try:
+        theirs = {name: (one["dtype"], tuple(one["shape"])) for name, one in deserialize(content)}
+    except SafetensorError:
+        with pytest.raises((HeaderError, TruncatedError)):
+            read_bytes(content)
+        return
+    assert {name: (one.dtype, one.shape) for name, one in read_bytes(content).items()} == theirs
 
 
 def test_a_file_without_tensors_is_read():
@@ -223,6 +282,29 @@ def test_a_huge_claim_allocates_nothing(tmp_path, length):
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_header_of_megabytes_takes_memory_in_proportion(tmp_path):
+    """A tensor takes some ten times the bytes that its entry has in the file, and no more."""
+    entries = ",".join(
+        f'"{i:x}":{{"dtype":"U8","shape":[],"data_offsets":[{i},{i + 1}]}}' for i in range(40_000)
+    )
+    text = f"{{{entries}}}".encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pack(text, bytes(40_000)))
+    tracemalloc.start()
+    try:
+        assert len(read_header(path)) == 40_000
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_an_error_quotes_is_cut_short():
+    text = json.dumps({"x" * 10**6: {"dtype": "y" * 10**6}}).encode()
+    with pytest.raises(HeaderError) as caught:
+        parse(text)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_folder_or_a_missing_file_is_no_header(tmp_path):

@@ -83,6 +83,15 @@ def test_a_file_without_a_config_says_so(web: HubServer, cli: Callable[..., Resu
     assert "note: no config.json could be read beside" in run.stderr
 
 
+def test_an_empty_config_is_as_good_as_none(
+    web: HubServer, cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "model/config.json").write_bytes(b"")
+    run = cli(f"{web.there}/model.safetensors", "--family", "llama")
+    assert run.exit_code == 0, run.stderr
+    assert "note: no config.json could be read beside" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _PATIENCE = 1.0
 """Seconds after a first signal in which a second one counts as the same."""
 
+LONGEST_LINE = 4000
+"""Characters that a line on stderr may have: a tensor's name alone may have a hundred million."""
+
 
 class Stopped(KeyboardInterrupt):
     """The process was told to stop, by Ctrl-C or by SIGTERM."""
@@ -153,4 +156,8 @@ def _stop_printing() -> None:
 
 
 def _one_line(text: str) -> str:
+    """A text fit for one line of a terminal; of one that quotes megabytes, both ends."""
+    if len(text) > LONGEST_LINE:
+        half = LONGEST_LINE // 2
+        text = f"{text[:half]} ... {text[-half:]}"
     return "".join(character if character.isprintable() else " " for character in text)
