@@ -296,15 +296,18 @@ def mixture() -> tuple[dict[str, tuple[int, ...]], dict[str, object]]:
 def test_forty_seven_thousand_tensors_are_a_dozen_lines_and_take_no_time() -> None:
     """In processor time, beside matching, which a busy machine slows down as much; that takes a second."""
     shapes, config = mixture()
-    clock = [time.process_time()]
-    layout = match(shapes, config, families())
-    clock.append(time.process_time())
-    assert isinstance(layout, Layout)
-    rows = grouped(explain(layout, shapes))
-    clock.append(time.process_time())
-    text = draft(shapes, config)
-    clock.append(time.process_time())
-    matching, explaining, drafting = (later - earlier for earlier, later in pairwise(clock))
+    runs = []
+    for _ in range(3):
+        clock = [time.process_time()]
+        layout = match(shapes, config, families())
+        clock.append(time.process_time())
+        assert isinstance(layout, Layout)
+        rows = grouped(explain(layout, shapes))
+        clock.append(time.process_time())
+        text = draft(shapes, config)
+        clock.append(time.process_time())
+        runs.append([later - earlier for earlier, later in pairwise(clock)])
+    matching, explaining, drafting = map(min, zip(*runs, strict=True))
     assert explaining < 2 * matching
     assert drafting < 2 * matching
     assert len(rows) == 12

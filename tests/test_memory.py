@@ -392,7 +392,9 @@ def test_too_low_a_ceiling_is_refused_before_anything_is_read_or_written(cli, ll
 
 @pytest.mark.parametrize("command", [[], ["batch"]])
 def test_a_refusal_comes_before_weights_are_fetched(cli, llama, monkeypatch, command):
-    def headers_of(model: str, revision: str | None = None, *, headers_only: bool = False) -> Checkpoint:
+    def headers_of(
+        model: str, revision: str | None = None, *, headers_only: bool = False, stream: bool | None = None
+    ) -> Checkpoint:
         assert headers_only, "weights were fetched"
         return open_checkpoint(model)
 

@@ -15,7 +15,7 @@ from audit.errors import TruncatedError
 from audit.measure import Measured
 from audit.options import AuditOptions
 from audit.pipeline import Pipeline
-from audit.plan import AuditPlan, Place, Task, make_plan
+from audit.plan import AuditPlan, Place, Task, make_plan, pending
 from registry import Projection, Read
 
 CPU = torch.device("cpu")
@@ -76,6 +76,36 @@ def test_an_error_in_a_task_is_raised(deep: Path, workers: int) -> None:
     os.truncate(shard, shard.stat().st_size - 1000)
     with pytest.raises(TruncatedError, match=shard.name):
         measured(plan, workers)
+
+
+@pytest.mark.parametrize(
+    ("known", "left"),
+    [
+        ([], [0, 1, 2]),
+        ([1], [0, 1, 2]),  # 2 is compared with 1, which is taken again
+        ([0], [0, 1, 2]),
+        ([2], [0, 1]),
+        ([0, 1], [1, 2]),
+        ([0, 1, 2], []),
+    ],
+)
+def test_with_full_a_layer_is_planned_again_where_the_next_one_needs_it(
+    llama: Path, known: list[int], left: list[int]
+) -> None:
+    plan = plan_of(llama, full=True, only="q")
+    (task,) = plan.tasks
+    places = {Place(None, Projection.Q, layer) for layer in known}
+    assert [visit.layer.index for visit in pending(task, places, True)] == left
+
+
+def test_only_what_is_not_known_is_planned(llama: Path) -> None:
+    plan = plan_of(llama)
+    left = Place(None, Projection.UP, 1)
+    known = {place for task in plan.tasks for place in task.places} - {left}
+    visits = [visit for task in plan.tasks for visit in pending(task, known, False)]
+    assert [(visit.layer.index, visit.projections) for visit in visits] == [(1, (Projection.UP,))]
+    assert plan.bytes_left(known) == 24 * 16 * 4
+    assert plan.bytes_left({}) == plan.bytes_to_read
 
 
 def test_whoever_stops_listening_stops_the_workers(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

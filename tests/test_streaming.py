@@ -19,6 +19,7 @@ from typer.testing import Result
 
 from audit.checkpoint import hub as hub_module
 from audit.checkpoint import open_checkpoint, origin, stream
+from audit.errors import NetworkError
 
 KILLS = int(os.environ.get("GCONT_KILLS", "3"))
 """How often the process is killed in the test of that; the long run has 50."""
@@ -127,6 +128,25 @@ def test_neighbours_are_joined_and_files_come_one_after_the_other(
     wanted = {(name, start, stop) for name, found in runs.items() for start, stop in found}
     assert set(weights(here)) == wanted
     assert len(wanted) < len(planned) / 2
+
+
+def test_layers_are_streamed_in_the_order_of_the_file(
+    here: HubServer,
+    audited: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """In a file of their own layers lie as their names sort: 0, 1, 10, 11, 2."""
+    monkeypatch.setattr("audit.pipeline.workers_for", lambda *of: 1)
+    monkeypatch.setattr(stream, "CONNECTIONS", 1)
+    here.add(REPO, write_llama(tmp_path / "deep", layers=12))
+    checkpoint = open_checkpoint(REPO, headers_only=True)
+    layer_at = {
+        at.entry.start: int(name.split(".")[2]) for name, at in checkpoint.tensors.items() if "_proj" in name
+    }
+    audited(REPO, "--stream")
+    passed = [layer_at[start] for _, start, _ in weights(here) if start in layer_at]
+    assert [*dict.fromkeys(passed)] == [0, 1, 10, 11, *range(2, 10)]
 
 
 def test_several_requests_are_in_flight(here: HubServer, cli: Callable[..., Result]) -> None:
@@ -276,6 +296,16 @@ def test_retry_after_is_waited_for(here: HubServer, monkeypatch: pytest.MonkeyPa
     origin.fetch(file.origin, 8, memoryview(buffer))
     assert 1 <= time.monotonic() - begun < 10
     assert bytes(buffer) == (Path("../repo") / file.name).read_bytes()[8:18]
+
+
+def test_a_file_that_has_another_size_all_at_once(here: HubServer) -> None:
+    file = open_checkpoint(REPO, headers_only=True).files[0]
+    here.faults = [Fault("/storage/", alter={"Content-Range": "bytes 8-17/99"})]
+    assert file.origin is not None
+    with pytest.raises(
+        NetworkError, match=f"changed while it was read: it has 99 bytes, and had {file.size}"
+    ):
+        origin.fetch(file.origin, 8, memoryview(bytearray(10)))
 
 
 def test_a_server_that_says_nothing_is_asked_again(

@@ -8,9 +8,10 @@ from typing import Any
 
 import fsspec
 import pytest
+import torch
 from checkpoints import write_llama
 from hub_server import Fault, HubServer, client_of
-from test_hub import check_failure
+from test_hub import check_failure, gcont
 from typer.testing import Result
 
 from audit.checkpoint import is_url, origin, without_secrets
@@ -55,10 +56,33 @@ def test_it_is_known_again_until_it_changes(
     address = f"{web.there}/model.safetensors"
     assert cli(address).exit_code == 0
     assert "already audited" in cli(address).stderr
-    write_llama(tmp_path / "model", layers=4)
+    before = (tmp_path / "model/model.safetensors").stat().st_size
+    write_llama(tmp_path / "model", planted={"model.layers.0.self_attn.q_proj.weight": torch.eye(16)})
+    assert (tmp_path / "model/model.safetensors").stat().st_size == before
     run = cli(address, "--json")
-    assert "already audited" not in run.stderr
-    assert json.loads(run.stdout)["model"]["layers"] == 4
+    assert (run.exit_code, "already audited" in run.stderr) == (0, False)
+    assert json.loads(run.stdout)["projections"]["Q"]["sigma"][0] == pytest.approx([1, 1])
+
+
+def test_a_password_in_the_address_stays_out_of_the_report(
+    web: HubServer, audited: Callable[..., dict[str, Any]]
+) -> None:
+    report = audited(f"{web.there}/model.safetensors".replace("http://", "http://me:verysecret@"))
+    assert report["model"]["id"] == f"{web.there}/model.safetensors"
+    assert any(request.authorized for request in web.requests)
+    assert not any(b"verysecret" in path.read_bytes() for path in Path().rglob("*") if path.is_file())
+
+
+def test_secrets_of_the_command_line_stay_out_of_the_report(web: HubServer, tmp_path: Path) -> None:
+    """The report tells the command, which in a process of its own is the one that was typed."""
+    address = f"{web.there}/model.safetensors".replace("http://", "http://me:verysecret@")
+    run = gcont(web.url, tmp_path, f"{address}{SECRETS}", "--only", "q", no_proxy="127.0.0.1")
+    assert (run.returncode, run.stderr) == (0, "")
+    (report,) = (tmp_path / "work").rglob("audit.json")
+    told = json.loads(report.read_text())["provenance"]["command"]
+    assert told == f"gcont-audit {web.there}/model.safetensors --only q"
+    written = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    assert not any(b"verysecret" in path.read_bytes() for path in written)
 
 
 @pytest.mark.parametrize("end", ["", "/"])
