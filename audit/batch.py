@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from audit.checkpoint import local_path, open_checkpoint
+from audit.checkpoint import local_path, open_checkpoint, without_secrets
 from audit.errors import DEFECT, AuditError, PathNotFoundError, StoppedError, UsageError
 from audit.finished import finished, report_in
 from audit.options import AuditOptions
@@ -18,7 +18,10 @@ from reports.model import Report
 
 @dataclass(frozen=True)
 class Job:
-    """One model of a batch: as the user named it, as it is opened, and where its report goes."""
+    """One model of a batch: as the user named it, as it is opened, and where its report goes.
+
+    The name is for reports: of a URL it leaves out what may be secret.
+    """
 
     name: str
     model: str
@@ -36,7 +39,7 @@ def plan_jobs(names: Sequence[str], root: Path) -> tuple[Job, ...]:
     jobs: dict[Path, Job] = {}
     for name in dict.fromkeys(names):
         model = name if local_path(name) is not None else repos.get(name.lower(), name)
-        job = Job(name, model, root / default_folder(model).relative_to(DEFAULT_ROOT))
+        job = Job(without_secrets(name), model, root / default_folder(model).relative_to(DEFAULT_ROOT))
         other = jobs.setdefault(job.folder, job)
         if not _same_model(other.model, model):
             raise UsageError(

@@ -56,7 +56,7 @@ class Demand:
     """Bytes that a plan's work takes: in any case, for each task (largest first), and when those are done.
 
     `largest` names the projection that the largest task takes its memory for; `single` is what the largest
-    projection takes in float32.
+    projection takes in float32; `streaming` is what of `always` the buffer of a stream takes.
     """
 
     always: int
@@ -64,6 +64,7 @@ class Demand:
     after: int
     largest: str
     single: int
+    streaming: int = 0
 
     def at(self, workers: int) -> int:
         """The peak with so many workers, each in the midst of one of the largest tasks."""
@@ -81,7 +82,10 @@ class Demand:
         if self.tasks[0] > self.always:
             hint = f"{least}, or leave out projections with --only"
             return SelectionError(f"{told}, whose {self.largest} alone takes {size(self.tasks[0])}", hint)
-        return SelectionError(f"{told}: {size(self.always)} go to Python, torch and the results", least)
+        of_it = f", {size(self.streaming)} of it to streaming" if self.streaming else ""
+        return SelectionError(
+            f"{told}: {size(self.always)} go to Python, torch and the results{of_it}", least
+        )
 
 
 @dataclass(frozen=True)

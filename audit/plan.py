@@ -181,6 +181,7 @@ class AuditPlan:
             after=max(DRAWING_BYTES + results, *(sizes.compared(*place) for place in places)),
             largest=tasks[0][1],
             single=max(sizes.single(*place) for place in places),
+            streaming=streaming,
         )
 
     def _sizes(self, on_cpu: bool = True) -> Sizes:

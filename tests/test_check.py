@@ -235,6 +235,12 @@ def test_the_layout_is_held_against_the_config(tmp_path: Path) -> None:
     assert "Up is missing in layer 2" in found["missing-projection"].message
 
 
+def test_layers_that_config_counts_and_no_file_holds(tmp_path: Path) -> None:
+    found = problems(write_llama(tmp_path / "short", layers=3, config=llama_config(5)))
+    assert {problem.code for problem in found} == {"missing-projection"}
+    assert "Q is missing in layers 3-4: the checkpoint has no such tensor" in [one.message for one in found]
+
+
 def test_one_shard_of_several_is_not_held_against_the_config(tmp_path: Path) -> None:
     folder = write_llama(tmp_path / "m", shards=2)
     found = the_one(folder / SHARDS[0])

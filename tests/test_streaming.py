@@ -3,15 +3,19 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checkpoints import write_llama
 from hub_server import SIGNATURE, TOKEN, Fault, HubServer, client_of
 from test_hub import REPO, SHARDS, cached_files, check_failure, gcont, report_of, write_repo
@@ -343,8 +347,8 @@ LASTING = {
         "another part",
         "proxy",
     ),
-    "refused for good": (Fault("/storage/", status=403, after=40), "refuses access to", "403"),
-    "gone": (Fault("/storage/", status=404, after=40), "has no model-0000", "404"),
+    "refused for good": (Fault("/storage/", status=403, after=40), "may not be read: 127.0.0.1", "403"),
+    "gone": (Fault("/storage/", status=404, after=40), "there is no model-0000", "404"),
     "compressed": (Fault("/storage/", alter={"Content-Encoding": "gzip"}, after=40), "gzip-coded", "proxy"),
     "a teapot": (Fault("/storage/", status=418, after=40), "answered 418", "try again later"),
 }
@@ -382,6 +386,49 @@ def test_what_lasts_ends_with_one_line_and_what_was_measured_is_kept(
     assert not Path("gcont-reports/org--tiny.partial").exists()
     again = asked_bytes(here)
     assert 0 < again < local["provenance"]["bytes_read"]
+
+
+@pytest.mark.parametrize("command", [(), ("check",)], ids=["audit", "check"])
+def test_told_to_stop_while_a_server_is_silent_it_stops(
+    hub: HubServer, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    hub.faults = [Fault("/storage/", stall=60)]
+    (tmp_path / "work").mkdir(exist_ok=True)
+    process = started(hub, tmp_path, *command)
+    while not hub.asked("/storage/"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(8) == 130
+
+
+def test_a_silent_server_is_left_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts that take ten seconds each count as much as the pauses between them."""
+    clock = [0.0]
+
+    class Silent:
+        title = "a file"
+
+        def take(self, start: int, stop: int) -> Iterator[bytes]:
+            clock[0] += 10
+            raise origin.PassingError(NetworkError("silent", "wait"))
+            yield b""
+
+    def wait(self: threading.Event, seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    monkeypatch.setattr(origin.time, "monotonic", lambda: clock[0])
+    with pytest.raises(NetworkError, match="silent"):
+        origin.fetch(Silent(), 0, memoryview(bytearray(9)))
+    assert 60 < clock[0] < 80
+
+
+def test_memory_that_streaming_takes_is_named(here: HubServer, cli: Callable[..., Result]) -> None:
+    run = cli(REPO, "--stream", "--max-memory", "100MB")
+    assert (
+        check_failure(run, Path(), 2, "go to Python, torch and the results, 151.0 MB of it to streaming")
+        == []
+    )
 
 
 def test_a_token_that_is_withdrawn_on_the_way(
@@ -425,45 +472,59 @@ def test_a_redirect_to_what_is_no_web_address(
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_report(tmp_path: Path, hub: HubServer) -> None:
-    """SIGKILL at moments spread over the run, each time resumed; the report is that of an undisturbed run."""
-    write_llama(tmp_path / "deep", layers=40)
-    hub.add("org/tiny", tmp_path / "deep")
-    hub.faults = [Fault("/storage/", stall=0.02)]
+    """SIGKILL at random moments, each time resumed; every report is that of an undisturbed run."""
+    hub.add(REPO, write_llama(tmp_path / "deep", layers=40, planted=embedded(40)))
+    hub.faults = [Fault("/storage/", stall=0.05)]
     whole = tmp_path / "whole"
     whole.mkdir()
     assert gcont(hub.url, whole, REPO, "--stream", "--quiet").returncode == 0
-    folder = tmp_path / "killed"
+    folder, moments = tmp_path / "killed", random.Random(0)
     (folder / "work").mkdir(parents=True)
-    partial = folder / "work/gcont-reports/org--tiny.partial"
+    report = folder / "work/gcont-reports/org--tiny"
+    partial = report.with_name(f"{report.name}.partial")
+    kills = finished = 0
+    while kills < KILLS:
+        process = started(hub, folder)
+        kept = len(list(partial.glob("[0-9a-f]*.safetensors")))
+        begun, wait = len(weights(hub)), moments.uniform(0, 0.9)
+        while process.poll() is None and len(weights(hub)) == begun:
+            time.sleep(0.002)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            assert len(list(partial.glob("[0-9a-f]*.safetensors"))) >= kept or report.exists()
+        else:
+            finished += 1
+            assert numbers(report_of(folder)) == numbers(report_of(whole))
+            shutil.rmtree(report)
+    run = gcont(hub.url, folder, REPO, "--stream", "--quiet")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert numbers(report_of(folder)) == numbers(report_of(whole))
+    assert not partial.exists()
+    assert not cached_files(folder) & {"model.safetensors"}
+    print(f"{kills} kills, {finished} audits finished between them")
+
+
+def embedded(layers: int) -> dict[str, torch.Tensor]:
+    """Tensors between the layers' own, so that these lie apart and take a request each."""
+    return {f"model.layers.{layer}.mlp.gate_proj.bias": torch.ones(24) for layer in range(layers)}
+
+
+def started(hub: HubServer, folder: Path, *command: str) -> subprocess.Popen[bytes]:
+    """A streaming audit, or another command, in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(folder / "home"),
         "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1",
     }
-    kept, moments = 0, random.Random(0)
-    for kill in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "audit", REPO, "--stream", "--quiet"],
-            env=environment,
-            cwd=folder / "work",
-            stdout=subprocess.DEVNULL,
-        )
-        target = 320 * (kill + 1) // (KILLS + 1)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if partial.is_dir() and len(list(partial.glob("*.safetensors"))) >= target:
-                break
-            time.sleep(0.003)
-        time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if not partial.is_dir():
-            break
-        found = len(list(partial.glob("[0-9a-f]*.safetensors")))
-        assert found >= kept
-        kept = found
-    run = gcont(hub.url, folder, REPO, "--stream")
-    assert run.returncode == 0, run.stderr
-    assert kept == 0 or f"resumed: {kept} of 320" in run.stderr
-    assert numbers(report_of(folder)) == numbers(report_of(whole))
-    assert not cached_files(folder) & {"model.safetensors"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "audit", *command, REPO, "--stream", "--quiet"],
+        env=environment,
+        cwd=folder / "work",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

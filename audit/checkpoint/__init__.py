@@ -13,6 +13,7 @@ from audit.checkpoint.folder import Folder
 from audit.checkpoint.local import local_folder, open_local
 from audit.checkpoint.model import Checkpoint, ShardFile, StoredTensor
 from audit.checkpoint.reader import FLOAT_DTYPES, TensorReader, far_extents
+from audit.checkpoint.url import is_url, without_secrets
 from audit.errors import PathNotFoundError, UsageError
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "is_url", "local_path", "open_checkpoint", "open_folder", "without_secrets",
 ]  # fmt: skip
 
-_URL = re.compile(r"[a-z][a-z0-9+.:-]*://", re.IGNORECASE)
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
@@ -38,7 +38,7 @@ def open_checkpoint(
     if path is not None:
         return open_local(path, notes=_shadowing(model, path))
     if is_url(model):
-        from audit.checkpoint.url import open_url
+        from audit.checkpoint.elsewhere import open_url
 
         return open_url(model)
     from audit.checkpoint.hub import open_hub
@@ -69,7 +69,7 @@ def open_folder(model: str, revision: str | None = None, *, stream: bool | None 
         folder, only = local_folder(path)
         return OpenedFolder(folder, only, _shadowing(model, path))
     if is_url(model):
-        from audit.checkpoint.url import folder_at
+        from audit.checkpoint.elsewhere import folder_at
 
         web = folder_at(model)
         return OpenedFolder(web, web.single)
@@ -103,20 +103,6 @@ def _shadowing(model: str, path: Path) -> tuple[str, ...]:
     if "/" in model and not _looks_like_path(model) and path.is_dir():
         return (f"{model} is a folder here, so the Hub model of that name is not asked for",)
     return ()
-
-
-def is_url(model: str) -> bool:
-    """Whether a user means a place elsewhere: https://…, s3://…, and whatever else fsspec knows."""
-    return _URL.match(model) is not None
-
-
-def without_secrets(text: str) -> str:
-    """A URL without its query and its user, which may be secrets; any other text as it is."""
-    if not is_url(text):
-        return text
-    scheme, rest = text.split("://", 1)
-    host, slash, path = re.split(r"[?#]", rest)[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def local_path(model: str) -> Path | None:

@@ -65,10 +65,10 @@ def assemble(
     Raises NoSafetensorsError, the CorruptErrors, and AccessErrors for a folder that is elsewhere.
     """
     names = weight_names(folder) if names is None else tuple(names)
-    at_once = 1 if folder.source == "local" else _AT_ONCE
-    shards = _together(lambda name, stopping: folder.shard(name), names, at_once=at_once)
+    several = at_once(folder)
+    shards = together(lambda name, stopping: folder.shard(name), names, at_once=several)
     tensors: dict[str, StoredTensor] = {}
-    for shard, entries in zip(shards, _together(header_of, shards, at_once=at_once), strict=True):
+    for shard, entries in zip(shards, together(header_of, shards, at_once=several), strict=True):
         add_tensors(tensors, shard, entries)
     surplus = _surplus(folder, tensors, {shard.name for shard in shards})
     config = (
@@ -97,11 +97,11 @@ def header_of(shard: ShardFile, stopping: Event | None = None) -> Mapping[str, T
     return parse_header(start[8 : 8 + length], shard.size, shard.name)
 
 
-def first_bytes(origin: Origin, count: int, stopping: Event | None = None) -> bytes:
+def first_bytes(origin: Origin, count: int, stopping: Event | None = None, *, briefly: bool = False) -> bytes:
     """So many bytes from the start of a file; raises AccessErrors."""
     read = bytearray(count)
     if count:
-        fetch(origin, 0, memoryview(read), stopping=stopping)
+        fetch(origin, 0, memoryview(read), stopping=stopping, briefly=briefly)
     return bytes(read)
 
 
@@ -138,7 +138,12 @@ def _surplus(folder: Folder, tensors: Mapping[str, StoredTensor], shards: Collec
     return tuple(difference.surplus)
 
 
-def _together(work: Callable[[T, Event], R], things: Collection[T], *, at_once: int) -> list[R]:
+def at_once(folder: Folder) -> int:
+    """How many of its files are opened at a time."""
+    return 1 if folder.source == "local" else _AT_ONCE
+
+
+def together(work: Callable[[T, Event], R], things: Collection[T], *, at_once: int) -> list[R]:
     """The work done on each thing, several at a time; raises what the first of them raises.
 
     The event is set once nobody waits for the others.

@@ -23,6 +23,13 @@ LAPSED = (401, 403, 404, 410)
 
 _RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 
+_LASTING = {
+    "TooManyRedirects": "its redirects lead in circles",
+    "UnsupportedProtocol": "it leads to what is no web address",
+    "InvalidURL": "it leads to what is no web address",
+}
+"""What a client's errors mean that come again however often one asks, by their names."""
+
 _URL = re.compile(r"[\x21-\x7e]{1,8000}")
 
 _CHUNK = 2**18
@@ -80,13 +87,10 @@ class HttpFile:
         except hub_errors.OfflineModeIsEnabled as error:
             raise OfflineError(f"{self.title} is elsewhere, and HF_HUB_OFFLINE is set", "unset it") from error
         except (hub_errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]  # httpx or httpx2, as the Hub client has it
-            reason = _words(error)
-            raise PassingError(
-                NetworkError(
-                    f"{self.title} cannot be read: {reason}",
-                    "check the network, then try again",
-                )
-            ) from error
+            if (lasting := _LASTING.get(type(error).__name__)) is not None:
+                raise NetworkError(f"{self.title} cannot be read: {lasting}", "check the address") from error
+            what = f"{self.title} cannot be read: {_words(error)}"
+            raise PassingError(NetworkError(what, "check the network, then try again")) from error
 
     def _check(self, response: Any, url: str, start: int) -> None:
         """Make sure that the answer holds what was asked; raises PassingError, NetworkError, AccessError."""
@@ -97,14 +101,13 @@ class HttpFile:
         elif status == 200:
             if start:
                 hint = "download the model (a Hub model with --download) and audit the copy"
-                raise PassingError(
-                    NetworkError(f"{host} sends all of {self.title} where a part is asked for", hint)
-                )
+                told = NetworkError(f"{host} sends all of {self.title} where a part is asked for", hint)
+                raise PassingError(told, wait=0)
             self._is_size(response.headers.get("Content-Length"))
         elif status == 416 and start == 0:
             raise AccessError(f"{self.title} is empty", "check the file")
         elif status == 416:
-            raise PassingError(self._changed("it is shorter than it was"))
+            raise PassingError(self._changed("it is shorter than it was"), wait=0)
         elif status in LAPSED and self._address.renew(url):
             raise PassingError(self._refused(status, host), wait=0)
         elif status in PASSING:
@@ -119,11 +122,8 @@ class HttpFile:
     def _check_range(self, response: Any, start: int) -> None:
         told = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         if told is None or int(told[1]) != start:
-            raise PassingError(
-                NetworkError(
-                    f"another part of {self.title} came than was asked for", "check any proxy on the way"
-                )
-            )
+            what = f"another part of {self.title} came than was asked for"
+            raise PassingError(NetworkError(what, "check any proxy on the way"), wait=0)
         self._is_size(told[3])
 
     def _is_size(self, told: str | None) -> None:
@@ -138,9 +138,8 @@ class HttpFile:
         """Hold the answer against the first one."""
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding not in ("", "identity"):
-            raise PassingError(
-                NetworkError(f"{self.title} comes {encoding}-coded", "check any proxy on the way")
-            )
+            what = f"{self.title} comes {encoding}-coded"
+            raise PassingError(NetworkError(what, "check any proxy on the way"), wait=0)
         etag = (response.headers.get("ETag") or "").removeprefix("W/").strip('"') or None
         with self._lock:
             if self.etag is None:
@@ -155,9 +154,10 @@ class HttpFile:
 
     def _refused(self, status: int, host: str) -> AuditError:
         if status in (401, 403):
-            return AccessError(f"{host} refuses access to {self.title} ({status})", "check what you may read")
+            what = f"{self.title} may not be read: {host} answers {status}"
+            return AccessError(what, "check the credentials")
         if status in (404, 410):
-            return AccessError(f"{host} has no {self.title} ({status})", "check the name")
+            return AccessError(f"there is no {self.title}: {host} answers {status}", "check the name")
         return NetworkError(f"{host} answered {status} for {self.title}", "try again later")
 
 

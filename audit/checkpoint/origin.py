@@ -14,6 +14,12 @@ from audit.errors import AuditError, NetworkError
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds to wait after each attempt in a row that brought nothing; a minute in all, then it is over."""
 
+PATIENCE = 60.0
+"""Seconds without a byte after which no further attempt is made, where attempts themselves take long."""
+
+BRIEFLY = 3
+"""So many pauses are made where nothing has come from a server yet: its name may be mistyped."""
+
 ATTEMPTS = 40
 """For one range, whatever they bring: a server that drips is left too."""
 
@@ -27,7 +33,7 @@ PARTING = 1.0
 """Seconds that are waited for what is in flight and wanted no more; a silent server's answer ends later."""
 
 Heard = Callable[[int], None]
-"""Takes the number of bytes that have come."""
+"""Takes the number of bytes that have come, or 0 where nothing comes and it is waited for."""
 
 
 T = TypeVar("T")
@@ -81,13 +87,16 @@ def fetch(
     buffer: memoryview,
     heard: Heard = lambda count: None,
     stopping: Event | None = None,
+    *,
+    briefly: bool = False,
 ) -> None:
-    """Fill the buffer with the bytes from `start` on.
+    """Fill the buffer with the bytes from `start` on; `heard` is told 0 when it is waited for.
 
     Raises NetworkError, AccessError, and what the last attempt failed with once patience is at its end.
     Where `stopping` is set, returns as it is.
     """
     filled, barren, stopping = 0, 0, stopping or Event()
+    pauses, last = PAUSES[:BRIEFLY] if briefly else PAUSES, time.monotonic()
     for _ in range(ATTEMPTS):
         before = filled
         try:
@@ -101,10 +110,12 @@ def fetch(
             trouble = PassingError(_broke_off(origin))
         except PassingError as error:
             trouble = error
-        barren = 0 if filled > before else barren + 1
-        if barren > len(PAUSES) or (trouble.wait or 0) > LONGEST_WAIT:
+        barren, last = (0, time.monotonic()) if filled > before else (barren + 1, last)
+        late = barren and time.monotonic() - last > PATIENCE
+        if barren > len(pauses) or late or (trouble.wait or 0) > LONGEST_WAIT:
             raise trouble.lasting from trouble
-        stopping.wait(trouble.wait if trouble.wait is not None else PAUSES[max(0, barren - 1)])
+        heard(0)
+        stopping.wait(trouble.wait if trouble.wait is not None else pauses[max(0, barren - 1)])
         if stopping.is_set():
             return
     raise NetworkError(f"{origin.title} comes too slowly to be read", "check the network, then try again")

@@ -98,6 +98,8 @@ def _refusal(status: int, at: str) -> AuditError:
             return AccessError(f"the Hub wants {wanted} for {at}", _LOGIN)
         case 403:
             return AccessError(f"the Hub refuses access to {at}", f"use a token that may read it: {_LOGIN}")
+        case 404:
+            return RepoNotFoundError(f"the Hub has nothing at {at}", "check the name")
         case 429:
             return NetworkError(f"the Hub has too many requests to answer for {at}", f"wait, or {_LOGIN}")
         case _:

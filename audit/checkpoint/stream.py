@@ -23,8 +23,8 @@ CONNECTIONS = 8
 AHEAD = 2**26
 """Bytes that are fetched before anybody waits for them."""
 
-STREAM_BYTES = AHEAD + 2 * CONNECTIONS * REQUEST
-"""The most that streaming takes of memory: what is fetched ahead, and in flight, and the client's own."""
+STREAM_BYTES = AHEAD + CONNECTIONS * REQUEST + 2**24
+"""The most that streaming takes of memory: what is fetched ahead, what is in flight, and the client's own."""
 
 _DRAWN = 2.0
 """Seconds between two looks at whether the stream was closed."""

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,10 +105,11 @@ def audit(
 
 def find(model: str, asked: "AuditOptions", talk: Talk, *, headers_only: bool = False) -> "Checkpoint":
     """The checkpoint a user named; a mistyped command is told apart from a model."""
-    from audit.checkpoint import open_checkpoint
+    from audit.checkpoint import is_url, local_path, open_checkpoint
 
     _refuse_mistyped_command(model)
-    with downloads(talk):
+    afar = is_url(model) or (asked.stream and local_path(model) is None)
+    with downloads(talk), talk.busy("reading headers") if headers_only or afar else nullcontext():
         checkpoint = open_checkpoint(model, asked.revision, headers_only=headers_only, stream=asked.stream)
     for note in checkpoint.notes:
         talk.note(note)

@@ -22,7 +22,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A Hub id (org/name), a folder, or one .safetensors file. A local path wins.",
+        help="A Hub id (org/name), a folder, one .safetensors file, or a URL. A local path wins.",
         show_default=False,
     ),
 ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Hears of an audit as it goes: of each measurement, and of bytes as they come."""
+    """Hears of an audit as it goes: of each measurement, and of bytes as they come, 0 where none do."""
 
     measured: "Callable[[Measured], None]" = lambda measured: None
     heard: Callable[[int], None] = lambda count: None
@@ -52,8 +52,10 @@ def watching(plan: "AuditPlan", known: "Collection[Place]", talk: Talk, processe
             )
 
         def heard(count: int) -> None:
-            if by_bytes:
+            if by_bytes and count:
                 bar.advance(task, count)
+            elif not count:
+                bar.update(task, description="waiting for the network")
 
         yield Watcher(measured, heard)
 

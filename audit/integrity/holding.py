@@ -27,14 +27,19 @@ def hold(folder: Folder, found: Survey, options: AuditOptions) -> tuple[str | No
     try:
         layout = understand(checkpoint, options)
     except ConfigError as error:
-        return None, (Problem("config", "error", str(error), CONFIG),)
+        return None, (Problem("config", "error", _without(str(error), folder.id), CONFIG),)
     except UnsupportedDtypeError as error:
         return None, (_unchecked(error.message),)
     except UnknownFamilyError as error:
         if found.config is None:
             return None, (_unchecked(f"there is no {CONFIG}"),)
-        return None, (Problem("unknown-family", "warning", str(error), CONFIG),)
+        return None, (Problem("unknown-family", "warning", _without(str(error), folder.id), CONFIG),)
     return layout.family, tuple(_problems(checkpoint, layout))
+
+
+def _without(message: str, model: str) -> str:
+    """A message without the model and the file in front, which stand beside it anyway."""
+    return message.removeprefix(f"{model}: ").removeprefix(f"{CONFIG}: ")
 
 
 def _unchecked(why: str) -> Problem:
@@ -43,7 +48,11 @@ def _unchecked(why: str) -> Problem:
 
 def _problems(checkpoint: Checkpoint, layout: Layout) -> Iterator[Problem]:
     """What an audit would say of the layout; the OV composite apart, which no file holds."""
-    chosen = {stack.name: [layer.index for layer in stack.layers] for stack in layout.stacks}
+    # those that config.json counts and no tensor is of, too
+    chosen = {
+        stack.name: {layer.index for layer in stack.layers} | {lack.layer for lack in stack.lacks}
+        for stack in layout.stacks
+    }
     stored = [projection for projection in Projection if projection is not Projection.OV]
     unknown = iter(layout.unknown)
     for finding in layout_findings(checkpoint.shapes, layout, chosen, stored, False):

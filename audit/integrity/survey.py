@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from audit.checkpoint import OpenedFolder, ShardFile, files
-from audit.checkpoint.folder import Folder, header_of, weight_names
+from audit.checkpoint.folder import Folder, at_once, header_of, together, weight_names
 from audit.checkpoint.header import TensorEntry
 from audit.errors import (
     AccessError,
@@ -22,9 +22,6 @@ from audit.errors import (
 from audit.integrity.digest import expected, expected_of_text
 from registry.quotation import quoted
 from reports.integrity.model import Digest, Problem
-
-_AT_ONCE = 8
-"""Headers that are asked for at a time where they are elsewhere."""
 
 _ONE_OF_SEVERAL = re.compile(r"-\d{5}-of-(?!00001)\d{5}\.safetensors")
 
@@ -156,19 +153,18 @@ def _read_config(folder: Folder, found: Survey) -> None:
 def _read_headers(folder: Folder, names: Sequence[str], found: Survey) -> None:
     """Open every shard; raises AccessError where none is there."""
 
-    def look(name: str) -> tuple[Shard | None, CorruptError | AccessError | None]:
+    def look(name: str, stopping: Event) -> tuple[Shard | None, CorruptError | AccessError | None]:
         file = None
         try:
             file = folder.shard(name)
-            return Shard(file, header_of(file), expected(file, folder.source)), None
+            return Shard(file, header_of(file, stopping), expected(file, folder.source)), None
         except NetworkError:
             raise
         except (CorruptError, AccessError) as error:
             broken = None if file is None else Shard(file, None, expected(file, folder.source))
             return broken, error
 
-    with ThreadPoolExecutor(1 if folder.source == "local" else _AT_ONCE) as pool:
-        looked = list(pool.map(look, names))
+    looked = together(look, names, at_once=at_once(folder))
     for name, (shard, error) in zip(names, looked, strict=True):
         if isinstance(error, AccessError) and all(one is None for one, _ in looked):
             raise error
