@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints import llama_config, llama_tensors, write_index, write_llama
+from hub_server import HubServer
 from ranks import Ended, Trouble, run
 from safetensors.torch import save_file
 from torch.distributed import HashStore
@@ -144,6 +145,27 @@ def test_each_rank_measures_a_share_and_only_rank_0_prints(
     assert sorted(one for share in shares for one in share) == sorted(set().union(*shares))
     assert min(map(len, shares)) >= 8
     assert_same_report(lead.out, alone(cli, halves, *full), processes=3)
+
+
+def test_ranks_stream_their_shares(
+    cli: Callable[..., Result], halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks the Hub for the bytes of its own layers; together they are those of one process."""
+    with HubServer() as hub:
+        hub.add("org/halves", halves)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        out = launched("torchrun", "org/halves", "--stream", "--out", "several")
+        several = [one for one in hub.requests if one.storage and "bytes=0-" not in (one.range or "")]
+        assert "Written to several" in out
+        assert Path("hub").is_dir()  # where `launched` has the Hub's cache
+        assert not list(Path("hub").rglob("*.safetensors"))
+    alone(cli, halves)
+    ours, theirs = report("alone"), report("several")
+    assert_same(ours["projections"], theirs["projections"])
+    asked = sum(int(stop) + 1 - int(start) for start, stop in (one.range[6:].split("-") for one in several))
+    assert asked == theirs["provenance"]["bytes_read"] == ours["provenance"]["bytes_read"]
+    assert theirs["provenance"]["processes"] == 2
 
 
 @pytest.fixture
