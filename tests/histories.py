@@ -20,7 +20,7 @@ class Named(Protocol):
 
 
 def ablations_in(file: Path, ablations: Sequence[Named], axis: Axis) -> tuple[AblationRuns, ...]:
-    """Each ablation with its runs, entry by entry."""
+    """Each ablation that has runs there, with them, entry by entry."""
     runs: dict[tuple[str, int], dict[int, dict[str, float | None]]] = defaultdict(lambda: defaultdict(dict))
     with file.open(newline="") as opened:
         for row in csv.DictReader(opened):
@@ -37,4 +37,5 @@ def ablations_in(file: Path, ablations: Sequence[Named], axis: Axis) -> tuple[Ab
             ),
         )
         for one in ablations
+        if any(name == one.name for name, _ in runs)
     )

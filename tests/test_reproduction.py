@@ -38,6 +38,8 @@ def experiment() -> Experiment:
 
 
 def test_every_row_has_three_seeds_of_twenty_epochs(experiment: Experiment) -> None:
+    rows = {row for table in experiment.tables for row in table.rows}
+    assert {ablation.name for ablation in experiment.ablations} == rows
     for ablation in experiment.ablations:
         assert [run.seed for run in ablation.runs] == [0, 1, 2]
         assert {len(run.entries) for run in ablation.runs} == {21}

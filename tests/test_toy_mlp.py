@@ -16,6 +16,7 @@ from audit.train.loop import Batch, Run
 from audit.train.measure import factorise_all, geometry, leaders_alignment, movement
 from audit.train.mlp import ACTIVATIONS, Size, StackedMLP, initial, radial
 from audit.train.settings import Settings
+from audit.train.trainer import config_of
 
 SIZE = Size(inputs=9, width=12, depth=4, classes=3)
 BY_NAME = {one.name: one for one in ABLATIONS}
@@ -29,6 +30,18 @@ class Radial(nn.Module):
         return x * norm / (1 + norm)
 
 
+class Partial(nn.Module):
+    """ReLU on so many of the coordinates."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.arange(x.shape[-1]) < self.count
+        return torch.where(mask, x.clamp(min=0), x)
+
+
 class Plain(nn.Module):
     """The network of the paper, written with torch.nn alone."""
 
@@ -40,9 +53,10 @@ class Plain(nn.Module):
     def __init__(self, name: str, size: Size) -> None:
         super().__init__()
         self.residual = name.startswith(("res", "adam", "nonadaptive"))
-        self.activation = self.MODULES[
-            name.split("-")[1] if name.startswith(("res-", "nores-")) else "relu"
-        ]()
+        what = name.split("-")[1] if name.startswith(("res-", "nores-")) else "relu"
+        partial = what == "partial"
+        count = int(float(name.split("-")[2]) * size.width + 0.5) if partial else 0
+        self.activation = Partial(count) if partial else self.MODULES[what]()
         self.embedding = nn.Linear(size.inputs, size.width)
         self.layers = nn.ModuleList(nn.Linear(size.width, size.width, bias=False) for _ in range(size.depth))
         self.norms = nn.ModuleList(nn.LayerNorm(size.width) for _ in self.layers) if "ln" in name else None
@@ -99,6 +113,30 @@ def test_logits_and_gradients_are_those_of_a_net_written_with_torch_nn(name: str
             assert torch.allclose(given, wanted, rtol=1e-3, atol=1e-6 * float(wanted.abs().max()) + 1e-30), (
                 key
             )
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_a_partial_breaker_leaves_the_other_coordinates_free_to_rotate(share: float) -> None:
+    """As an activation it commutes with rotations of what it passes by, and with no other."""
+    ablation = replace(BY_NAME["res-relu"], share=share)
+    size = Size(inputs=3, width=20, depth=1, classes=2)
+    net = StackedMLP(ablation, size, [initial(ablation, size, 0)])
+    count = round(share * 20)
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 6, 20, generator=generator)
+    free, whole = (
+        torch.linalg.qr(torch.randn(side, side, generator=generator)).Q for side in (20 - count, 20)
+    )
+    turn = torch.block_diag(torch.eye(count), free)
+    assert torch.allclose(net._activated(x @ turn), net._activated(x) @ turn, atol=1e-5)
+    assert not torch.allclose(net._activated(x @ whole), net._activated(x) @ whole, atol=0.1)
+
+
+def test_runs_from_before_there_were_shares_are_known_again() -> None:
+    """config.json of a run that breaks all coordinates says nothing of shares, as it did before."""
+    told = config_of(Run(BY_NAME["res-relu"], 0), images(), THIN)["ablation"]
+    assert "share" not in told
+    assert config_of(Run(BY_NAME["res-partial-0.25"], 0), images(), THIN)["ablation"]["share"] == 0.25
 
 
 def rows_and_rotation(seed: int) -> tuple[Tensor, Tensor]:

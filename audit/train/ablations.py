@@ -1,4 +1,8 @@
-"""Every ablation of the toy MLP: a baseline, and what each takes away (arXiv:2605.04971)."""
+"""Every ablation of the toy MLP: a baseline, and what each takes away (arXiv:2605.04971).
+
+The rows of the paper's tables, and beyond them an activation that breaks the rotation symmetry of a share of
+the coordinates only, the first of the directions that the paper leaves to others.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +16,9 @@ class Ablation:
 
     `eps` is Adam's: as small as usual each weight has its own step size; at 1, far above the root of the
     second moment, all have the same (momentum descent). `init_std`: all weight matrices are drawn from
-    N(0, init_std^2); None is PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    N(0, init_std^2); None is PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). `share`: the activation
+    acts on this share of the coordinates, the first of them, and the others pass as they are: among those
+    every rotation is still a symmetry.
     """
 
     name: str
@@ -22,11 +28,12 @@ class Ablation:
     norm: bool = False
     eps: float = 1e-8
     init_std: float | None = None
+    share: float = 1.0
 
     @property
-    def program(self) -> tuple[bool, Activation, bool, float]:
+    def program(self) -> tuple[bool, Activation, bool, float, float]:
         """The architecture and optimiser, which runs share that are trained as one program."""
-        return self.residual, self.activation, self.norm, self.eps
+        return self.residual, self.activation, self.norm, self.eps, self.share
 
 
 NON_ADAPTIVE = 1.0
@@ -36,7 +43,10 @@ value, and of 1, .1 and .01 only 1 gives its numbers."""
 TABLES = (1, 3, 4, 5)
 """The paper's tables whose rows these are."""
 
-ABLATIONS = (
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Shares of the coordinates between res-none, which breaks none, and res-relu, which breaks all."""
+
+ABLATIONS: tuple[Ablation, ...] = (
     Ablation("res-gelu", "a smooth activation that breaks rotation symmetry", activation="gelu"),
     Ablation("res-silu", "another smooth one", activation="silu"),
     Ablation("res-relu", "the baseline: residual connections and ReLU"),
@@ -55,6 +65,10 @@ ABLATIONS = (
     ),
     Ablation("nonadaptive-init-0.001", "larger still: std .001", eps=NON_ADAPTIVE, init_std=0.001),
     Ablation("nonadaptive-init-0.0001", "W0 all but gone: std .0001", eps=NON_ADAPTIVE, init_std=0.0001),
+    *(
+        Ablation(f"res-partial-{share:g}", f"ReLU on {share:.0%} of the coordinates alone", share=share)
+        for share in SHARES
+    ),
 )
 
 

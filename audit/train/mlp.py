@@ -97,6 +97,7 @@ class StackedMLP:
         self._residual = ablation.residual
         self._norm = ablation.norm
         self._activation = ACTIVATIONS[ablation.activation]
+        self._acts_on = round(ablation.share * size.width)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -107,12 +108,18 @@ class StackedMLP:
         """Inputs [R, B, inputs] to logits [R, B, classes]."""
         h = self._affine("embedding", x)
         for layer, weight in enumerate(self.weights):
-            branch = self._activation(torch.bmm(h, weight))
+            branch = self._activated(torch.bmm(h, weight))
             h = h + branch if self._residual else branch
             if self._norm:
                 gain, bias = (self.parameters[f"layers.{layer}.norm.{part}"] for part in ("weight", "bias"))
                 h = torch.addcmul(bias[:, None], F.layer_norm(h, h.shape[-1:]), gain[:, None])
         return self._affine("head", h)
+
+    def _activated(self, x: Tensor) -> Tensor:
+        if self._acts_on == self.size.width:
+            return self._activation(x)
+        acted, passed = x[..., : self._acts_on], x[..., self._acts_on :]
+        return torch.cat([self._activation(acted), passed], dim=-1)
 
     def _affine(self, name: str, x: Tensor) -> Tensor:
         weight, bias = self.parameters[f"{name}.weight"], self.parameters[f"{name}.bias"]

@@ -61,6 +61,8 @@ def config_of(run: Run, data: Images, settings: Settings) -> dict[str, Any]:
     """What config.json says: the shape, in transformers' words, and all that the run follows from."""
     told = asdict(run.ablation)
     del told["isolates"]
+    if told["share"] == 1:  # as runs say that were trained before there were shares
+        del told["share"]
     return {
         "model_type": TOY_MODEL_TYPE,
         "num_hidden_layers": settings.depth,
