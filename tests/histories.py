@@ -35,6 +35,7 @@ def ablations_in(file: Path, ablations: Sequence[Named], axis: Axis) -> tuple[Ab
                 for (name, seed), entries in runs.items()
                 if name == one.name
             ),
+            getattr(one, "broken", None),
         )
         for one in ablations
         if any(name == one.name for name, _ in runs)

@@ -4,7 +4,7 @@ The rows of the paper's tables, and beyond them an activation that breaks the ro
 the coordinates only, the first of the directions that the paper leaves to others.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Activation = Literal["gelu", "silu", "relu", "tanh", "none", "radial"]
@@ -29,6 +29,14 @@ class Ablation:
     eps: float = 1e-8
     init_std: float | None = None
     share: float = 1.0
+
+    @property
+    def broken(self) -> float | None:
+        """The share of coordinates whose symmetry is broken; None where it is not all that sets it apart."""
+        others = replace(self, name="", isolates="", activation="relu", share=1.0)
+        if others != Ablation("", "") or self.activation not in ("relu", "none"):
+            return None
+        return self.share if self.activation == "relu" else 0.0
 
     @property
     def program(self) -> tuple[bool, Activation, bool, float, float]:

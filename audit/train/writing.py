@@ -23,9 +23,10 @@ from audit.train.trainer import Training, config_of, diverged
 from audit.train.values import Values
 from registry.experiments import TOY_MODEL_TYPE
 from reports.training import document
-from reports.training.figures import draw_continuity
+from reports.training.figures import SHARES, draw_continuity, draw_shares
 from reports.training.markdown import to_markdown
 from reports.training.model import AblationRuns, Experiment
+from reports.training.shares import by_share
 
 PAPERS = "mnist"
 """The data set that the paper's tables of the toy MLP are about."""
@@ -54,12 +55,15 @@ def write(training: Training) -> Written:
         as_published=deviation(asdict(settings), papers),
         null=null_mean(settings.width),
         ablations=tuple(
-            AblationRuns(one.name, one.isolates, found[one.name]) for one in ABLATIONS if found[one.name]
+            AblationRuns(one.name, one.isolates, found[one.name], one.broken)
+            for one in ABLATIONS
+            if found[one.name]
         ),
         tables=tuple(published_tables(TABLES)) if _is_papers(training) else (),
         provenance=tuple(provenance(f"{data.name}, SHA-256 {data.digest}", str(training.device))),
     )
-    write_files(training.out, FILES, experiment)
+    more = {SHARES.file: draw_shares} if by_share(experiment) else {}
+    write_files(training.out, {**more, **FILES}, experiment)
     return Written(experiment, left_out)
 
 

@@ -9,6 +9,7 @@ from reports.training.figures import CONTINUITY
 from reports.training.measured import FIRST
 from reports.training.model import Experiment
 from reports.training.notation import decimal, geometry, in_order
+from reports.training.shares import share_lines
 
 
 def to_markdown(experiment: Experiment) -> str:
@@ -28,6 +29,7 @@ def _lines(experiment: Experiment) -> Iterator[str]:
     yield from sections.diverged_lines(experiment)
     yield from sections.trained_lines(experiment)
     yield from _figure_lines()
+    yield from share_lines(experiment)
     if comparisons:
         yield from ("", "## Beside the published tables", "", sections.APART)
     for published in experiment.tables:

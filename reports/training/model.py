@@ -30,11 +30,16 @@ class RunHistory:
 
 @dataclass(frozen=True)
 class AblationRuns:
-    """All runs of one ablation, and what it isolates."""
+    """All runs of one ablation, and what it isolates.
+
+    `share` is that of the coordinates whose symmetry its activation breaks, where it differs from others by
+    nothing else.
+    """
 
     name: str
     isolates: str
     runs: tuple[RunHistory, ...]
+    share: float | None = None
 
     @property
     def whole(self) -> tuple[RunHistory, ...]:
