@@ -1,5 +1,6 @@
 """`gcont-audit families`: the listing, and the three steps to a model of one's own."""
 
+import gc
 import json
 import re
 import time
@@ -293,6 +294,15 @@ def mixture() -> tuple[dict[str, tuple[int, ...]], dict[str, object]]:
     return shapes, config | {"num_key_value_heads": 2, "head_dim": 4}
 
 
+@pytest.fixture
+def _no_collection() -> Iterator[None]:
+    """The garbage of a thousand other tests is not counted: going through it takes longer than the work."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection")
 def test_forty_seven_thousand_tensors_are_a_dozen_lines_and_take_no_time() -> None:
     """In processor time, beside matching, which a busy machine slows down as much; that takes a second."""
     shapes, config = mixture()
