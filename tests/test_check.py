@@ -643,6 +643,15 @@ def test_gates_on_what_a_check_does_not_measure_are_refused(cli: Cli, tmp_path: 
     assert gate in result.stderr
 
 
+def test_the_readme_lists_every_code_and_how_bad_it_is() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.split("| what `check` finds | severity |")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    told = {name: severity.strip() for names, severity in rows for name in names.split("`")[1::2]}
+    # what an audit warns of, a model's files may well be without
+    assert told == {code.name: code.severity for code in CHECK_CODES} | {"unread-stack": "info"}
+
+
 def test_shared_codes_are_those_of_an_audit() -> None:
     own = [code.name for code in CHECK_CODES]
     assert len(set(own)) == len(own)

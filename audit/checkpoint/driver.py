@@ -12,7 +12,7 @@ from audit.checkpoint import files
 from audit.checkpoint.folder import first_bytes
 from audit.checkpoint.model import ShardFile, Source
 from audit.checkpoint.origin import PassingError
-from audit.checkpoint.url import identity, scheme_of, without_secrets
+from audit.checkpoint.url import WEIGHTS, identity, scheme_of, without_secrets
 from audit.errors import AccessError, CorruptError, NetworkError, RepoNotFoundError, UsageError
 
 DRIVER_SECONDS = 120.0
@@ -63,7 +63,7 @@ class DriverFolder:
             raise UsageError(
                 f"{self.id} cannot be opened: {type(error).__name__}", "check the URL"
             ) from error
-        self.single = (basename(path),) if path.endswith(".safetensors") else None
+        self.single = (basename(path),) if path.endswith(WEIGHTS) else None
         self._base = (dirname(path) if self.single else path).rstrip("/")
 
     @cached_property

@@ -115,18 +115,13 @@ def add_tensors(
         tensors[tensor] = StoredTensor(shard, entry)
 
 
-def promised_in(folder: Folder, shards: Collection[str]) -> Mapping[str, str] | None:
-    """Tensor to file, as the index has it of these shards; None without one, or for a file beside it."""
-    if files.INDEX not in folder.names:
-        return None
-    promised = files.weight_map(folder.text(files.INDEX), folder.id)
-    return {tensor: file for tensor, file in promised.items() if file in shards}
-
-
 def _surplus(folder: Folder, tensors: Mapping[str, StoredTensor], shards: Collection[str]) -> tuple[str, ...]:
     """The tensors that the index does not name; raises ShardIndexError where it promises what is not so."""
-    promised = promised_in(folder, shards)
-    if not promised:
+    if files.INDEX not in folder.names:
+        return ()
+    index = files.weight_map(folder.text(files.INDEX), folder.id)
+    promised = {tensor: file for tensor, file in index.items() if file in shards}
+    if not promised:  # a file beside an index that is of others
         return ()
     held = {tensor: stored.file.name for tensor, stored in tensors.items()}
     difference = files.compare_index(promised, held)

@@ -26,7 +26,7 @@ AHEAD = 2**26
 STREAM_BYTES = AHEAD + CONNECTIONS * REQUEST + 2**24
 """The most that streaming takes of memory: what is fetched ahead, what is in flight, and the client's own."""
 
-_DRAWN = 2.0
+_LOOKS = 2.0
 """Seconds between two looks at whether the stream was closed."""
 
 
@@ -176,7 +176,7 @@ class Stream:
                         raise request.trouble
                     if request.data is not None:
                         return request
-                self._change.wait(_DRAWN)
+                self._change.wait(_LOOKS)
 
     def _copy(self, request: Request, extent: Extent, buffer: memoryview) -> None:
         there, data = request.extent, request.data
@@ -226,7 +226,7 @@ class Stream:
                     request.begun = True
                     self._held += request.extent.size
                     return request
-                self._change.wait(_DRAWN)
+                self._change.wait(_LOOKS)
         return None
 
     def _choose(self) -> Request | None:

@@ -10,6 +10,9 @@ from audit.errors import UsageError
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
+WEIGHTS = ".safetensors"
+"""How the URL of a single file ends; any other is a folder's."""
+
 _URL = re.compile(r"[a-z][a-z0-9+.:-]*://", re.IGNORECASE)
 _PLAIN = "%/:=&?~#+!$,;'@()*[]"
 """Characters that stay as they are in a URL's path and query."""

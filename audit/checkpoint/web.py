@@ -9,10 +9,8 @@ from audit.checkpoint import files
 from audit.checkpoint.folder import first_bytes
 from audit.checkpoint.http import FixedAddress, HttpFile
 from audit.checkpoint.model import ShardFile, Source
-from audit.checkpoint.url import identity, web_parts_of, without_secrets
+from audit.checkpoint.url import WEIGHTS, identity, web_parts_of, without_secrets
 from audit.errors import AccessError, CorruptError, NetworkError
-
-SUFFIX = ".safetensors"
 
 
 class WebFolder:
@@ -26,7 +24,7 @@ class WebFolder:
         self._parts = web_parts_of(url)
         self.id = without_secrets(self._parts.geturl())
         path = self._parts.path
-        self.single = (unquote(basename(path)),) if path.endswith(SUFFIX) else None
+        self.single = (unquote(basename(path)),) if path.endswith(WEIGHTS) else None
         self._base = (dirname(path) if self.single else path).rstrip("/")
         self._texts: dict[str, bytes | None] = {}
 

@@ -1,7 +1,6 @@
 """`gcont-audit check MODEL...`: whether the files are whole, agree, and hold numbers. Integrity only."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +8,9 @@ import typer
 
 from audit.cli import options as o
 from audit.cli.gating import read_gates, refuse_measurements
-from audit.cli.talk import Talk, console, show
+from audit.cli.talk import Talk, show
 
 if TYPE_CHECKING:
-    from audit.checkpoint.origin import Heard
     from audit.errors import AuditError
     from audit.options import AuditOptions
     from reports.gates import Fired, Gate
@@ -100,48 +98,25 @@ def _check(
     model: str, asked: "AuditOptions", stream: bool | None, quick: bool, talk: Talk
 ) -> "tuple[Outcome, AuditError | None]":
     """What a check of one model finds, or why there could be none."""
-    from audit.cli.progress import downloads
+    from audit.checkpoint import without_secrets
+    from audit.cli.progress import counting, downloads
     from audit.errors import AuditError, StoppedError
     from audit.integrity import check_model
     from reports.integrity.model import Unchecked
 
+    named = without_secrets(model)
     try:
         with downloads(talk):
             found = check_model(
-                model, asked, stream=stream, quick=quick, watch=lambda total: _bar(total, model, talk)
+                model, asked, stream=stream, quick=quick, watch=lambda total: counting(total, named, talk)
             )
     except StoppedError:
         raise
     except AuditError as error:
-        from audit.checkpoint import without_secrets
-
-        return Unchecked(without_secrets(model), str(error), error.exit_code), error
+        return Unchecked(named, str(error), error.exit_code), error
     for note in found.notes:
         talk.note(note)
     return found, None
-
-
-@contextmanager
-def _bar(total: int, model: str, talk: Talk) -> "Iterator[Heard]":
-    """A bar over bytes, on stderr; none where nobody would see it."""
-    if not talk.shows_progress:
-        yield lambda count: None
-        return
-    from rich import progress as bars
-
-    from audit.checkpoint import without_secrets
-    from reports.view import printable
-
-    columns = (
-        bars.TextColumn("{task.description:<24}"),
-        bars.BarColumn(),
-        bars.DownloadColumn(),
-        bars.TransferSpeedColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(printable(without_secrets(model))[-24:], total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 def _show(outcomes: "Sequence[Outcome]", format: CheckFormat, gates: "Sequence[Gate]") -> None:

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 from audit.cli.talk import Talk, console
 
 if TYPE_CHECKING:
+    from rich import progress as bars
+
     from audit.measure import Measured
     from audit.plan import AuditPlan, Place
+
+WAITING = "waiting for the network"
+
+_LETTERS = 24
+"""Room for what is being read."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +36,10 @@ def watching(plan: "AuditPlan", known: "Collection[Place]", talk: Talk, processe
     if not talk.shows_progress:
         yield Watcher()
         return
-    from rich import progress as bars
-
     by_bytes = plan.checkpoint.streamed and processes == 1
-    counting = (
-        (bars.DownloadColumn(), bars.TransferSpeedColumn()) if by_bytes else (bars.MofNCompleteColumn(),)
-    )
-    columns = (
-        bars.TextColumn("{task.description:<24}"),
-        bars.BarColumn(),
-        *counting,
-        bars.TimeRemainingColumn(),
-    )
+    where = f" on {processes} processes" if processes > 1 else ""
     total, done = (plan.bytes_left(known), 0) if by_bytes else (plan.count, len(known))
-    with bars.Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        where = f" on {processes} processes" if processes > 1 else ""
+    with _bar(by_bytes=by_bytes) as bar:
         task = bar.add_task(f"reading{where}", total=total, completed=done)
 
         def measured(one: "Measured") -> None:
@@ -55,9 +51,40 @@ def watching(plan: "AuditPlan", known: "Collection[Place]", talk: Talk, processe
             if by_bytes and count:
                 bar.advance(task, count)
             elif not count:
-                bar.update(task, description="waiting for the network")
+                bar.update(task, description=WAITING)
 
         yield Watcher(measured, heard)
+
+
+@contextmanager
+def counting(total: int, what: str, talk: Talk) -> Iterator[Callable[[int], None]]:
+    """A bar over the bytes that are read of something."""
+    if not talk.shows_progress:
+        yield lambda count: None
+        return
+    from reports.view import printable
+
+    named = printable(what)[-_LETTERS:]
+    with _bar(by_bytes=True) as bar:
+        task = bar.add_task(named, total=total)
+        yield lambda count: bar.update(task, advance=count, description=named if count else WAITING)
+
+
+def _bar(*, by_bytes: bool) -> "bars.Progress":
+    """A bar over bytes, with their speed, or over things."""
+    from rich import progress as bars
+
+    counted = (
+        (bars.DownloadColumn(), bars.TransferSpeedColumn()) if by_bytes else (bars.MofNCompleteColumn(),)
+    )
+    return bars.Progress(
+        bars.TextColumn(f"{{task.description:<{_LETTERS}}}"),
+        bars.BarColumn(),
+        *counted,
+        bars.TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+    )
 
 
 @contextmanager

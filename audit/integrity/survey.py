@@ -194,18 +194,19 @@ def _compare(promised: Mapping[str, str], found: Survey) -> None:
     known = {shard.file.name for shard in found.shards if shard.entries is not None}
     if not known & set(promised.values()):
         return
-    held: dict[str, list[str]] = {}
+    held: dict[str, str] = {}
     for name, shard, _ in found.tensors:
-        held.setdefault(name, []).append(shard.file.name)
-    for tensor, file in promised.items():
-        if file in known and file not in held.get(tensor, ()):
-            there = f"{held[tensor][0]} does" if tensor in held else "no file does"
+        if name not in held or promised.get(name) == shard.file.name:  # of two that hold it, the promised
+            held[name] = shard.file.name
+    difference = files.compare_index(promised, held)
+    for tensor in (*difference.missing, *difference.contradictory):
+        if (file := promised[tensor]) in known:
+            there = f"{held[tensor]} does" if tensor in held else "no file does"
             message = f"{files.INDEX} promises {_short(tensor)} in {file}, which does not hold it: {there}"
             found.problems.append(Problem("index", "error", message, file, tensor))
-    for tensor, (first, *_) in held.items():
-        if tensor not in promised:
-            message = f"{_short(tensor)} is not named by {files.INDEX}, so that loaders may pass it over"
-            found.problems.append(Problem("surplus-tensor", "warning", message, first, tensor))
+    for tensor in difference.surplus:
+        message = f"{_short(tensor)} is not named by {files.INDEX}, so that loaders may pass it over"
+        found.problems.append(Problem("surplus-tensor", "warning", message, held[tensor], tensor))
     if not found.incomplete:
         _compare_sizes(found)
 
