@@ -50,6 +50,7 @@ def _figures_are_blank(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
         monkeypatch.setattr("audit.output.draw", lambda report, illustration: b"")
         monkeypatch.setattr("audit.output.draw_models", lambda entries: b"")
         monkeypatch.setitem(FILES, "figures/continuity.png", lambda experiment: b"")
+        monkeypatch.setattr("reports.training.figures.draw", lambda picture, experiment: b"")
 
 
 @pytest.fixture

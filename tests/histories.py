@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from reports.training.model import AblationRuns, Axis, RunHistory
+from reports.training.model import AblationRuns, Axis, Condition, RunHistory
 
 
 class Named(Protocol):
@@ -36,6 +36,7 @@ def ablations_in(file: Path, ablations: Sequence[Named], axis: Axis) -> tuple[Ab
                 if name == one.name
             ),
             getattr(one, "broken", None),
+            None if (told := getattr(one, "conditions", None)) is None else Condition(*told),
         )
         for one in ablations
         if any(name == one.name for name, _ in runs)

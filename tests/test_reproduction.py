@@ -2,23 +2,18 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import docs_runs
 import pytest
-from histories import ablations_in
 
-from audit.continuity import null_mean
-from audit.train.ablations import ABLATIONS, TABLES
-from audit.train.reporting import published_tables
-from audit.train.settings import Settings
-from audit.train.writing import _told
 from reports.training.comparison import Group, compare, scores
 from reports.training.document import results, results_csv, to_json
-from reports.training.markdown import to_markdown
+from reports.training.markdown import picture_lines, to_markdown
 from reports.training.model import Experiment
-from reports.training.shares import by_share, share_lines
+from reports.training.pictures import SHARES
+from reports.training.pictures.shares import by_share
 
 DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "reproduction"
@@ -26,24 +21,14 @@ FOLDER = DOCS / "reproduction"
 
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
-    """The experiment, put together again from histories.csv."""
-    ablations = ablations_in(FOLDER / "histories.csv", ABLATIONS, "epoch")
-    settings = Settings()
-    return Experiment(
-        "mnist",
-        _told(settings),
-        None,
-        null_mean(settings.width),
-        ablations,
-        tuple(published_tables(TABLES)),
-    )
+    """The experiment, put together again from its histories."""
+    return docs_runs.reproduction()
 
 
 @pytest.fixture(scope="module")
-def partial(experiment: Experiment) -> Experiment:
+def partial() -> Experiment:
     """The same with the ablations that break a share of the symmetry."""
-    more = ablations_in(FOLDER / "shares/histories.csv", ABLATIONS, "epoch")
-    return replace(experiment, ablations=(*experiment.ablations, *more))
+    return docs_runs.shares()
 
 
 def test_every_row_has_three_seeds_of_twenty_epochs(experiment: Experiment) -> None:
@@ -73,7 +58,7 @@ def test_the_page_has_the_curve_of_the_symmetry_broken(partial: Experiment) -> N
     assert {one.share: len(one.whole) for one in by_share(partial)} == dict.fromkeys(
         (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), 3
     )
-    lines = list(share_lines(partial))
+    lines = list(picture_lines(SHARES, partial))
     page = (DOCS / "reproduction.md").read_text()
     assert all(line in page for line in lines[lines.index("") :] if line.startswith("|"))
 

@@ -8,10 +8,11 @@ from toys import Silent, training
 from audit.train.ablations import ABLATIONS
 from audit.train.trainer import train
 from audit.train.writing import write
-from reports.training.figures import draw_shares
-from reports.training.markdown import to_markdown
+from reports.training.figures import draw
+from reports.training.markdown import picture_lines, to_markdown
 from reports.training.model import AblationRuns, Experiment, RunHistory
-from reports.training.shares import by_share, share_lines
+from reports.training.pictures import SHARES
+from reports.training.pictures.shares import by_share
 
 
 def runs(name: str, share: float | None, *v1: float | None) -> AblationRuns:
@@ -51,8 +52,8 @@ def test_a_curve_takes_three_shares_each_once_and_those_that_did_not_diverge() -
 
 
 def test_the_table_is_in_order_of_the_share() -> None:
-    assert list(share_lines(experiment(*FEW))) == []
-    lines = list(share_lines(experiment(*ENOUGH)))
+    assert list(picture_lines(SHARES, experiment(*FEW))) == []
+    lines = list(picture_lines(SHARES, experiment(*ENOUGH)))
     assert lines[3] == "![How much of the symmetry must be broken](figures/shares.png)"
     assert lines[-3:] == [
         "| 0% | none | .200 | – | – | – | .500 |",
@@ -61,11 +62,12 @@ def test_the_table_is_in_order_of_the_share() -> None:
     ]
 
 
+@pytest.mark.drawn
 def test_it_is_drawn_where_there_is_something_to_draw() -> None:
-    drawn = draw_shares(experiment(*ENOUGH))
+    drawn = draw(SHARES, experiment(*ENOUGH))
     assert drawn.startswith(b"\x89PNG")
-    assert drawn == draw_shares(experiment(*ENOUGH))
-    assert drawn != draw_shares(experiment(*ENOUGH[:3], runs("all", 1.0, 0.7)))
+    assert drawn == draw(SHARES, experiment(*ENOUGH))
+    assert drawn != draw(SHARES, experiment(*ENOUGH[:3], runs("all", 1.0, 0.7)))
 
 
 @pytest.mark.parametrize(

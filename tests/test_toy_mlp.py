@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from math import exp, tanh
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from toys import CPU, THIN, images, named
 
-from audit.train.ablations import ABLATIONS, Ablation, Activation
+from audit.train.ablations import ABLATIONS, BLIND, Ablation, Activation, NormPlace
 from audit.train.loop import Batch, Run
-from audit.train.measure import factorise_all, geometry, leaders_alignment, movement
-from audit.train.mlp import ACTIVATIONS, Size, StackedMLP, initial, radial
+from audit.train.measure import emergence, factorise_all, geometry, leaders_alignment, movement
+from audit.train.mlp import ACTIVATIONS, Size, StackedMLP, initial
 from audit.train.settings import Settings
 from audit.train.trainer import config_of
+from reports.training.pictures.threshold import predicted
 
 SIZE = Size(inputs=9, width=12, depth=4, classes=3)
 BY_NAME = {one.name: one for one in ABLATIONS}
@@ -135,7 +137,7 @@ def test_a_partial_breaker_leaves_the_other_coordinates_free_to_rotate(share: fl
 def test_runs_from_before_there_were_shares_are_known_again() -> None:
     """config.json of a run that breaks all coordinates says nothing of shares, as it did before."""
     told = config_of(Run(BY_NAME["res-relu"], 0), images(), THIN)["ablation"]
-    assert "share" not in told
+    assert told.keys() == {"name", "residual", "activation", "norm", "eps", "init_std"}
     assert config_of(Run(BY_NAME["res-partial-0.25"], 0), images(), THIN)["ablation"]["share"] == 0.25
 
 
@@ -145,11 +147,31 @@ def rows_and_rotation(seed: int) -> tuple[Tensor, Tensor]:
     return torch.randn(5, 8, generator=generator, dtype=torch.float64), rotation
 
 
+RADIAL = tuple(name for name in BLIND if name != "none")
+
+
+@pytest.mark.parametrize("name", RADIAL)
 @given(seed=st.integers(0, 1000), size=st.floats(1e-3, 1e3))
-def test_radial_turns_with_its_input(seed: int, size: float) -> None:
+def test_radial_turns_with_its_input(name: Activation, seed: int, size: float) -> None:
+    radial = ACTIVATIONS[name]
     x, rotation = rows_and_rotation(seed)
     x *= size
     assert torch.allclose(radial(x @ rotation.T), radial(x) @ rotation.T, rtol=1e-9, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize(
+    ("name", "length"),
+    [
+        ("radial", 5 * 5 / 6),
+        ("radial-sigmoid", 5 / (1 + exp(-5))),
+        ("radial-tanh", 5 * tanh(5)),
+        ("radial-unit", tanh(5)),
+    ],
+)
+def test_a_radial_activation_changes_the_length_and_nothing_else(name: Activation, length: float) -> None:
+    found = ACTIVATIONS[name](torch.tensor([[3.0, 4.0]]))
+    assert found.tolist()[0] == pytest.approx([3 * length / 5, 4 * length / 5])
+    assert ACTIVATIONS[name](torch.zeros(1, 2)).tolist() == [[0.0, 0.0]]
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "silu", "tanh"])
@@ -183,6 +205,57 @@ def test_an_initial_deviation_holds_for_every_matrix() -> None:
     matrices = [one for one in drawn.values() if one.dim() == 2]
     assert len(matrices) == 4
     assert [float(one.std()) for one in matrices] == pytest.approx([0.001] * 4, rel=0.05)
+
+
+def test_an_initial_deviation_may_be_the_hidden_layers_alone() -> None:
+    size = Size(784, 256, 2, 10)
+    ablation = replace(BY_NAME["nonadaptive-init-0.001"], init_of="hidden")
+    drawn = initial(ablation, size, 0)
+    usual = 1 / np.sqrt(3)  # of U(-1, 1)
+    wanted = {
+        "embedding.weight": usual / 28, "head.weight": usual / 16, "layers.0.weight": 0.001,
+        "layers.1.weight": 0.001,
+    }  # fmt: skip
+    for name, deviation in wanted.items():
+        assert float(drawn[name].std()) == pytest.approx(deviation, rel=0.05)
+
+
+@pytest.mark.parametrize("activation", ["relu", "none"])
+@pytest.mark.parametrize("place", ["plain", "input", "inner", "branch", "head"])
+def test_layernorm_stands_where_it_is_read_to(place: NormPlace, activation: Activation) -> None:
+    """Against the formulas of the readings, written out with means and deviations."""
+    ablation = Ablation("some", "", activation=activation, norm=True, norm_place=place)
+    generator = torch.Generator().manual_seed(3)
+    parameters = {
+        name: one + 0.1 * torch.randn(one.shape, generator=generator)
+        for name, one in initial(ablation, SIZE, 0).items()
+    }
+    act = torch.relu if activation == "relu" else torch.clone
+
+    def norm(h: Tensor, name: str) -> Tensor:
+        centred = h - h.mean(-1, keepdim=True)
+        h = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        gain, bias = parameters.get(f"{name}.weight"), parameters.get(f"{name}.bias")
+        return h if gain is None or bias is None else h * gain + bias
+
+    x = torch.randn(1, 5, SIZE.inputs, generator=generator)
+    h = x[0] @ parameters["embedding.weight"].T + parameters["embedding.bias"]
+    for layer in range(SIZE.depth):
+        w, name = parameters[f"layers.{layer}.weight"].T, f"layers.{layer}.norm"
+        h = {
+            "plain": lambda h, w, n: norm(h + act(h @ w), n),
+            "input": lambda h, w, n: h + act(norm(h, n) @ w),
+            "inner": lambda h, w, n: h + act(norm(h @ w, n)),
+            "branch": lambda h, w, n: h + norm(act(h @ w), n),
+            "head": lambda h, w, _: h + act(h @ w),
+        }[place](h, w, name)
+    if place == "head":
+        h = norm(h, "head.norm")
+    wanted = h @ parameters["head.weight"].T + parameters["head.bias"]
+    found = StackedMLP(ablation, SIZE, [parameters]).logits(x)[0]
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    gains = [name for name in parameters if name.endswith("norm.weight")]
+    assert len(gains) == {"plain": 0, "head": 1}.get(place, SIZE.depth)
 
 
 def test_seeds_differ_and_each_is_the_same_again() -> None:
@@ -350,3 +423,47 @@ def test_leaders_of_two_matrices_of_a_layer_are_compared() -> None:
 def test_movement_is_relative_to_the_start() -> None:
     start = [torch.eye(4), torch.eye(4) * 2]
     assert movement([one * 1.5 for one in start], start) == pytest.approx({"dW_ratio": 0.5})
+
+
+def test_an_update_is_measured_against_the_noise_that_it_is_added_to() -> None:
+    """Strength, overlap and continuity by float64 LAPACK."""
+    generator = torch.Generator().manual_seed(5)
+    start = [torch.randn(30, 20, generator=generator) * 0.1 for _ in range(3)]
+    common = torch.outer(torch.randn(30, generator=generator), torch.randn(20, generator=generator)) / 40
+    updates = [common + torch.randn(30, 20, generator=generator) * 0.01 for _ in start]
+    now = [w0 + update for w0, update in zip(start, updates, strict=True)]
+    found = emergence(factorise_all(now), now, start)
+    whole, moved = (
+        [np.linalg.svd(one.numpy().astype(np.float64)) for one in matrices] for matrices in (now, updates)
+    )
+    strength = [
+        svd[1][0] / (np.sqrt((w0.numpy().astype(np.float64) ** 2).mean()) * (30 * 20) ** 0.25)
+        for svd, w0 in zip(moved, start, strict=True)
+    ]
+    assert found["spike"] == pytest.approx(float(np.mean(strength)), rel=1e-5)
+    for vector, of in (("v1", lambda svd: svd[2][0]), ("u1", lambda svd: svd[0][:, 0])):
+        kept = [abs(of(a) @ of(b)) for a, b in zip(whole, moved, strict=True)]
+        along = [abs(of(a) @ of(b)) for a, b in pairwise(moved)]
+        assert found[f"kept_{vector}"] == pytest.approx(float(np.mean(kept)), abs=1e-5)
+        assert found[f"dW_{vector}"] == pytest.approx(float(np.mean(along)), abs=1e-5)
+
+
+def test_weights_that_have_not_moved_show_no_update() -> None:
+    start = [torch.randn(4, 4, generator=torch.Generator().manual_seed(1))] * 2
+    found = emergence(factorise_all(start), start, start)
+    assert set(found.values()) == {None}
+    assert {"spike", "kept_v1", "kept_u1", "dW_v1", "dW_wa_u"} <= found.keys()
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5, 3.0])
+def test_a_spike_is_seen_as_random_matrix_theory_says(strength: float) -> None:
+    """Of rank one, planted in noise: not below a strength of 1, above it by sqrt(1 - 1 / strength^2)."""
+    side, deviation = 800, 0.3
+    generator = torch.Generator().manual_seed(11)
+    unit = [torch.nn.functional.normalize(torch.randn(side, generator=generator), dim=0) for _ in range(2)]
+    update = torch.outer(unit[0], unit[1]) * strength * deviation * side**0.5
+    start = [torch.randn(side, side, generator=generator) * deviation for _ in range(2)]
+    now = [w0 + update for w0 in start]
+    found = emergence(factorise_all(now), now, start)
+    assert found["spike"] == pytest.approx(strength, rel=0.01)
+    assert found["kept_v1"] == pytest.approx(predicted(strength), abs=0.15 if strength < 1 else 0.05)

@@ -4,10 +4,18 @@ The rows of the paper's tables, and beyond them an activation that breaks the ro
 the coordinates only, the first of the directions that the paper leaves to others.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Activation = Literal["gelu", "silu", "relu", "tanh", "none", "radial"]
+Activation = Literal[
+    "gelu", "silu", "relu", "tanh", "none", "radial", "radial-sigmoid", "radial-tanh", "radial-unit"
+]
+NormPlace = Literal["sum", "plain", "input", "inner", "branch", "head"]
+InitOf = Literal["all", "hidden"]
+
+BLIND: tuple[Activation, ...] = ("none", "radial", "radial-sigmoid", "radial-tanh", "radial-unit")
+"""The activations that are blind to rotation: they turn with their input."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,8 @@ class Ablation:
     second moment, all have the same (momentum descent). `init_std`: all weight matrices are drawn from
     N(0, init_std^2); None is PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). `share`: the activation
     acts on this share of the coordinates, the first of them, and the others pass as they are: among those
-    every rotation is still a symmetry.
+    every rotation is still a symmetry. `norm_place` is where LayerNorm stands, where there is one, and
+    `init_of` the weights that `init_std` is for: both are open in the paper (see readings).
     """
 
     name: str
@@ -29,6 +38,8 @@ class Ablation:
     eps: float = 1e-8
     init_std: float | None = None
     share: float = 1.0
+    norm_place: NormPlace = "sum"
+    init_of: InitOf = "all"
 
     @property
     def broken(self) -> float | None:
@@ -39,9 +50,21 @@ class Ablation:
         return self.share if self.activation == "relu" else 0.0
 
     @property
-    def program(self) -> tuple[bool, Activation, bool, float, float]:
+    def conditions(self) -> tuple[bool, bool] | None:
+        """Whether it has residual connections, and whether it breaks rotation symmetry.
+
+        None where its optimiser, initialisation or share of the coordinates is not the baseline's.
+        """
+        if replace(self, name="", isolates="", residual=True, activation="relu", norm=False) != Ablation(
+            "", ""
+        ):
+            return None
+        return self.residual, self.norm or self.activation not in BLIND
+
+    @property
+    def program(self) -> tuple[object, ...]:
         """The architecture and optimiser, which runs share that are trained as one program."""
-        return self.residual, self.activation, self.norm, self.eps, self.share
+        return self.residual, self.activation, self.norm, self.norm_place, self.eps, self.share
 
 
 NON_ADAPTIVE = 1.0
@@ -50,6 +73,10 @@ value, and of 1, .1 and .01 only 1 gives its numbers."""
 
 TABLES = (1, 3, 4, 5)
 """The paper's tables whose rows these are."""
+
+TINY_INIT = 1e-4
+"""The deviation from which formation and retention are seen apart: the first updates outgrow it at once. The
+paper's is not printed; this one gives the course of its Figure 2."""
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Shares of the coordinates between res-none, which breaks none, and res-relu, which breaks all."""
@@ -77,7 +104,34 @@ ABLATIONS: tuple[Ablation, ...] = (
         Ablation(f"res-partial-{share:g}", f"ReLU on {share:.0%} of the coordinates alone", share=share)
         for share in SHARES
     ),
+    Ablation(
+        "res-none-init-0.0001",
+        "from W0 all but gone, no activation: formed, not kept",
+        activation="none",
+        init_std=TINY_INIT,
+    ),
+    Ablation("res-relu-init-0.0001", "from W0 all but gone, ReLU: formed and kept", init_std=TINY_INIT),
 )
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure of the paper about these networks: the ablations it shows, and for how many epochs.
+
+    `epochs` is None where it is of the usual training.
+    """
+
+    names: tuple[str, ...]
+    epochs: int | None = None
+
+
+FIGURES: Mapping[int, PaperFigure] = {
+    1: PaperFigure(tuple(one.name for one in ABLATIONS if one.conditions is not None and one.name != "adam")),
+    2: PaperFigure(("res-none-init-0.0001", "res-relu-init-0.0001"), epochs=50),
+    12: PaperFigure(("res-relu",)),
+    13: PaperFigure(("res-relu", "res-none", "nores-relu")),
+}
+"""The paper's figures, by their number."""
 
 
 def ablation(name: str) -> Ablation:

@@ -10,7 +10,14 @@ from torch.nn import functional as F
 from audit.train.ablations import Ablation
 from audit.train.graph import Graphed
 from audit.train.images import Images
-from audit.train.measure import factorise_all, geometry, leaders_alignment, movement, transfer
+from audit.train.measure import (
+    emergence,
+    factorise_all,
+    geometry,
+    leaders_alignment,
+    movement,
+    transfer,
+)
 from audit.train.mlp import Size, StackedMLP, hidden, initial, turned
 from audit.train.settings import Settings
 from audit.train.values import State, Values
@@ -194,7 +201,8 @@ class Batch:
         weights = factorise_all(now)
         single = factorise_all(of(gradient))
         values = geometry(weights, "W") | geometry(single, "G")
-        values |= movement(now, [self._start[r][hidden(layer)] for layer in range(self._size.depth)])
+        start = [self._start[r][hidden(layer)] for layer in range(self._size.depth)]
+        values |= movement(now, start) | emergence(weights, now, start)
         values |= leaders_alignment(weights, single, "ema_0")
         if total is not None:
             summed = factorise_all(of(total))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import isfinite
+from math import isfinite, sqrt
 from statistics import fmean
 
 import torch
@@ -68,6 +68,33 @@ def movement(now: Sequence[Tensor], start: Sequence[Tensor]) -> Values:
         for w, w0 in zip(now, start, strict=True)
     )
     return {"dW_ratio": ratio if isfinite(ratio) else None}
+
+
+def emergence(
+    weights: Sequence[Factorisation] | None, now: Sequence[Tensor], start: Sequence[Tensor]
+) -> Values:
+    """The update W - W0 as a spike that W0, a random matrix, may hide: `dW_...`, `spike` and `kept_...`.
+
+    Its own geometry; its strength, the mean over layers of sigma_1(W - W0) / (s (m n)^(1/4)), where s is the
+    deviation of the entries of the m x n matrix W0; and the mean |<v1(W), v1(W - W0)>|, u1 likewise. At a
+    strength of 1 a spike of rank one leaves the bulk of the noise, and not before; above, the overlap
+    squared is 1 - 1 / strength^2 where m = n (Benaych-Georges and Nadakuditi 2012, Section 3.1).
+    """
+    moved = [w - w0 for w, w0 in zip(now, start, strict=True)]
+    found = factorise_all(moved)
+    values = geometry(found, "dW") | leaders_alignment(weights, found, "kept") | {"spike": None}
+    if found is not None:
+        values["spike"] = fmean(
+            float(one.sigma[0]) * float(update.abs().max()) / _threshold(w0)
+            for one, update, w0 in zip(found, moved, start, strict=True)
+        )
+    return values
+
+
+def _threshold(noise: Tensor) -> float:
+    """The singular value above which a spike stands out of a matrix of independent entries."""
+    deviation = float(noise.square().mean().sqrt())
+    return deviation * sqrt(sqrt(noise.numel()))
 
 
 def transfer(values: Mapping[str, float | None]) -> Values:

@@ -22,10 +22,11 @@ Drawn = Mapping[str, Callable[[Experiment], bytes]]
 
 @dataclass(frozen=True)
 class Written:
-    """What the report says, and how many runs in the folder it is not about."""
+    """What the report says, how many runs in the folder it is not about, and the files it lies in."""
 
     experiment: Experiment
     left_out: int
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,29 @@ class Selection:
     names: tuple[str, ...]
 
 
-def chosen(names: Sequence[str], tables: Sequence[int], *, everything: bool, kind: Kind | None) -> Selection:
+def chosen(
+    names: Sequence[str],
+    tables: Sequence[int],
+    figures: Sequence[int] = (),
+    *,
+    everything: bool,
+    kind: Kind | None,
+) -> Selection:
     """The ablations asked for; `kind` is what other options say, None where they leave it open.
 
-    Raises SelectionError for a name or a table that there is not, UsageError where nothing is asked for,
-    or both kinds are.
+    Raises SelectionError for a name, a table or a figure that there is not, UsageError where nothing is
+    asked for, or both kinds are.
     """
     for name in names:
         _check(name)
     for number in tables:
         if number not in _TABLES:
             raise SelectionError(f"--table {number}", f"choose {', '.join(map(str, _TABLES))}")
+    for number in figures:
+        if number not in toy.FIGURES:
+            raise SelectionError(f"--figure {number}", f"choose {', '.join(map(str, toy.FIGURES))}")
     rows = {row for table in published_tables() if table.number in tables for row in table.rows}
+    rows |= {name for number in figures for name in toy.FIGURES[number].names}
     wanted: dict[Kind, set[str]] = {each: {*names, *rows} & {*known} for each, known in _NAMES.items()}
     if all(wanted.values()):
         raise UsageError(
@@ -55,9 +66,25 @@ def chosen(names: Sequence[str], tables: Sequence[int], *, everything: bool, kin
         return Selection(found, _NAMES[found])
     if not wanted[found]:
         raise UsageError(
-            "nothing to train", "name an --ablation, a --table or --all; --list shows what there is"
+            "nothing to train",
+            "name an --ablation, a --table, a --figure or --all; --list shows what there is",
         )
     return Selection(found, tuple(name for name in _NAMES[found] if name in wanted[found]))
+
+
+def epochs_of(figures: Sequence[int], *, alone: bool) -> int | None:
+    """For how many epochs the figures' runs are trained; None for as many as usual.
+
+    `alone` is whether nothing else is trained. Raises UsageError where that is not the same for all.
+    """
+    told = {number: toy.FIGURES[number].epochs for number in figures}
+    if len({*told.values(), *(() if alone else (None,))}) > 1:
+        longer = next(number for number, epochs in told.items() if epochs is not None)
+        raise UsageError(
+            f"Figure {longer} takes {told[longer]} epochs, the others do not",
+            f"draw it by itself: --figure {longer}",
+        )
+    return next(iter(told.values()), None)
 
 
 def _check(name: str) -> None:

@@ -1,9 +1,9 @@
 """Train the runs that were asked for, several at once, each from where it stands."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,13 +24,17 @@ from registry.experiments import TOY_MODEL_TYPE
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What a call trains: the runs, on what, how, and where they go."""
+    """What a call trains: the runs, on what, how, and where they go.
+
+    `readings` are the answers to what the paper leaves open, where they are not the usual ones.
+    """
 
     runs: tuple[Run, ...]
     data: Images
     settings: Settings
     out: Path
     device: torch.device
+    readings: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run's files are."""
@@ -39,6 +43,9 @@ class Training:
 
 MOST_ON_A_DEVICE = 64
 """Runs that share the launches of a GPU's kernels."""
+
+LATER = {"share": 1.0, "norm_place": "sum", "init_of": "all"}
+"""What an ablation can be told by since some runs were trained, and what those had."""
 
 OVER = object()
 """What comes after a batch's last epoch."""
@@ -61,8 +68,9 @@ def config_of(run: Run, data: Images, settings: Settings) -> dict[str, Any]:
     """What config.json says: the shape, in transformers' words, and all that the run follows from."""
     told = asdict(run.ablation)
     del told["isolates"]
-    if told["share"] == 1:  # as runs say that were trained before there were shares
-        del told["share"]
+    for name, usual in LATER.items():
+        if told[name] == usual:
+            del told[name]
     return {
         "model_type": TOY_MODEL_TYPE,
         "num_hidden_layers": settings.depth,

@@ -45,7 +45,7 @@ def to_json(experiment: Experiment) -> str:
 def results_csv(experiment: Experiment) -> str:
     """The results as CSV, a row for each metric, a column for each seed."""
     seeds = sorted({run.seed for ablation in experiment.ablations for run in ablation.runs})
-    return _csv(
+    return as_csv(
         ("ablation", "metric", "mean", "std", *map("seed {}".format, seeds)), _results(experiment, seeds)
     )
 
@@ -60,7 +60,7 @@ def _results(experiment: Experiment, seeds: Sequence[int]) -> Iterator[tuple[obj
 
 def histories_csv(experiment: Experiment) -> str:
     """Every number of every run as CSV, a row each; diverged runs too, 0 is before any update."""
-    return _csv(("ablation", "seed", experiment.axis, "metric", "value"), _histories(experiment))
+    return as_csv(("ablation", "seed", experiment.axis, "metric", "value"), _histories(experiment))
 
 
 def _histories(experiment: Experiment) -> Iterator[tuple[object, ...]]:
@@ -72,7 +72,8 @@ def _histories(experiment: Experiment) -> Iterator[tuple[object, ...]]:
                     yield ablation.name, run.seed, reached, metric, values[metric]
 
 
-def _csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def as_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV: floats to the last digit, nothing for None."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(headings)

@@ -1,12 +1,14 @@
-"""The figures of an experiment: continuity over epochs, a panel an ablation, and against the share broken.
+"""The figures of an experiment: continuity over epochs, and those that have a claim each.
 
 Naming them is free; matplotlib is loaded by the first drawing.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from reports.figures import Illustration, hushed
 from reports.training.model import Experiment
+from reports.training.pictures import PICTURES, Picture
 
 CONTINUITY = Illustration(
     "continuity",
@@ -14,23 +16,6 @@ CONTINUITY = Illustration(
     "Mean |cos| between adjacent layers, epoch 0 before the first update; the mean over seeds, and a band "
     "from the lowest to the highest seed. Dotted: what random directions give.",
 )
-
-SHARES = Illustration(
-    "shares",
-    "How much of the symmetry must be broken",
-    "Continuity at the end against the share of the coordinates on which the activation acts; the others "
-    "pass as they are, and may rotate. Lines are means over seeds, points are seeds. Dotted: what random "
-    "directions give.",
-)
-
-
-def draw_shares(experiment: Experiment) -> bytes:
-    """As draw_continuity, of the ablations that differ by their share alone."""
-    with hushed():
-        from reports.figures.style import png
-        from reports.training.curve import shares
-
-        return png(partial(shares, experiment=experiment))
 
 
 def draw_continuity(experiment: Experiment) -> bytes:
@@ -40,3 +25,25 @@ def draw_continuity(experiment: Experiment) -> bytes:
         from reports.training.panels import continuity
 
         return png(partial(continuity, experiment=experiment))
+
+
+def draw(picture: Picture, experiment: Experiment) -> bytes:
+    """As draw_continuity, of a picture that has something to show."""
+    with hushed():
+        from reports.figures.style import png
+        from reports.training.drawings import DRAWINGS
+
+        return png(lambda figure: DRAWINGS[picture](figure, experiment))
+
+
+def pictured(experiment: Experiment) -> tuple[Picture, ...]:
+    """The pictures that an experiment has the runs for."""
+    return tuple(picture for picture in PICTURES if picture.rows(experiment))
+
+
+def files_of(experiment: Experiment) -> dict[str, Callable[[Experiment], bytes]]:
+    """Each of those as PNG, with its numbers as JSON and CSV."""
+    files: dict[str, Callable[[Experiment], bytes]] = {}
+    for picture in pictured(experiment):
+        files |= {picture.illustration.file: partial(draw, picture), **picture.files}
+    return files

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from reports.markdown import escape
+from reports.markdown import escape, table
 from reports.training import sections, sentences
 from reports.training.comparison import Comparison, compare, scores
 from reports.training.figures import CONTINUITY
 from reports.training.measured import FIRST
 from reports.training.model import Experiment
 from reports.training.notation import decimal, geometry, in_order
-from reports.training.shares import share_lines
+from reports.training.pictures import PICTURES, Picture
+from reports.training.pictures.cells import cell, words
 
 
 def to_markdown(experiment: Experiment) -> str:
@@ -29,7 +30,8 @@ def _lines(experiment: Experiment) -> Iterator[str]:
     yield from sections.diverged_lines(experiment)
     yield from sections.trained_lines(experiment)
     yield from _figure_lines()
-    yield from share_lines(experiment)
+    for picture in PICTURES:
+        yield from picture_lines(picture, experiment)
     if comparisons:
         yield from ("", "## Beside the published tables", "", sections.APART)
     for published in experiment.tables:
@@ -50,6 +52,20 @@ def _figure_lines() -> Iterator[str]:
     yield from ("", f"## {CONTINUITY.title}", "")
     yield f"![{CONTINUITY.title}]({CONTINUITY.file})"
     yield from ("", CONTINUITY.caption)
+
+
+def picture_lines(picture: Picture, experiment: Experiment) -> Iterator[str]:
+    """A figure with its caption, and what its numbers come to; no section where it shows nothing."""
+    if not picture.rows(experiment):
+        return
+    shown = picture.illustration
+    title = shown.title if picture.number is None else f"Figure {picture.number}: {shown.title}"
+    yield from ("", f"## {title}", "", f"![{shown.title}]({shown.file})", "", shown.caption)
+    if rows := picture.found(experiment):
+        yield ""
+        yield from table(
+            tuple(map(words, rows[0])), (tuple(cell(*named) for named in row.items()) for row in rows)
+        )
 
 
 def _measured_lines(experiment: Experiment) -> Iterator[str]:

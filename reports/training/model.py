@@ -29,17 +29,26 @@ class RunHistory:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """The two conditions of continuity: residual connections, and something that breaks rotation symmetry."""
+
+    residual: bool
+    breaks: bool
+
+
+@dataclass(frozen=True)
 class AblationRuns:
     """All runs of one ablation, and what it isolates.
 
     `share` is that of the coordinates whose symmetry its activation breaks, where it differs from others by
-    nothing else.
+    nothing else; `condition` which of the two conditions it fulfils, where it differs by nothing else.
     """
 
     name: str
     isolates: str
     runs: tuple[RunHistory, ...]
     share: float | None = None
+    condition: Condition | None = None
 
     @property
     def whole(self) -> tuple[RunHistory, ...]:
@@ -73,7 +82,7 @@ class Experiment:
     `as_published` is None where the settings are the paper's, else a sentence on how they differ; no verdict
     is given then. `null` is E|cos| of random directions in the layers' width. `tables` is empty unless the
     data set is the one that the tables are about. `audits` is where the audit of a run's final weights lies,
-    by the run's name, as seen from the report.
+    by the run's name, as seen from the report. `beside` are experiments of the same settings on other data.
     """
 
     dataset: str
@@ -85,6 +94,7 @@ class Experiment:
     provenance: tuple[tuple[str, str], ...] = ()
     axis: Axis = "epoch"
     audits: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple["Experiment", ...] = ()
 
     def reached(self, place: int, values: Values) -> int:
         """The epoch or step of a run's entry: what it says itself, else its place among the others."""

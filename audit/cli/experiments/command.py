@@ -14,16 +14,19 @@ from audit.cli.talk import Talk
 def train(
     names: t.Names = None,
     tables: t.Tables = None,
+    figures: t.Figures = None,
     all: t.All = False,
     listing: t.Listing = False,
     seeds: t.Seeds = None,
     dataset: t.Dataset = None,
     data: t.Data = None,
+    beside: t.Beside = None,
     batch_size: t.BatchSize = None,
     lr: t.Lr = None,
     width: t.Width = None,
     depth: t.Depth = None,
     epochs: t.Epochs = None,
+    readings: t.Readings = None,
     preset: t.PresetName = None,
     tokenizer: t.TokenizerName = None,
     steps: t.Steps = None,
@@ -52,7 +55,8 @@ def train(
             show_ablations(json=json)
             return
         from audit.errors import UsageError
-        from audit.train.selection import chosen, seeds_in
+        from audit.train.readings import parsed
+        from audit.train.selection import chosen, epochs_of, seeds_in
 
         of_transformers = {
             "preset": preset, "tokenizer": tokenizer, "steps": steps, "every": every, "sequence": sequence,
@@ -60,7 +64,11 @@ def train(
             "precision": precision, "micro_batch": micro_batch, "compile": compile,
         }  # fmt: skip
         selection = chosen(
-            names or (), tables or (), everything=all, kind="transformer" if preset is not None else None
+            names or (),
+            tables or (),
+            figures or (),
+            everything=all,
+            kind="transformer" if preset is not None else None,
         )
         if lr is not None and not 0 < lr < inf:
             raise UsageError(f"--lr {lr:g}", "choose a number above 0, as 0.001")
@@ -71,8 +79,11 @@ def train(
             toy.perform(
                 toy.Asked(
                     names=selection.names, seeds=seeds_in(seeds or "3"), dataset=dataset or "mnist",
-                    data=data, epochs=epochs, batch_size=batch_size, lr=lr, width=width, depth=depth,
-                    device=device, out=out,
+                    data=data, batch_size=batch_size,
+                    epochs=epochs or epochs_of(figures or (), alone=not (names or tables or all)),
+                    lr=lr, width=width, depth=depth, device=device, out=out,
+                    figures=tuple(figures or ()), beside=tuple(beside or ()),
+                    readings=parsed(readings or ()),
                 ),
                 talk,
                 fresh=fresh,
@@ -82,6 +93,7 @@ def train(
         from audit.cli.experiments import transformer
 
         _refuse({"epochs": epochs}, "the toy MLP's; a transformer has --steps")
+        _refuse({"beside": beside, "reading": readings}, "the toy MLP's")
         transformer.perform(
             transformer.Asked(
                 names=selection.names, seeds=seeds_in(seeds or "42,"), preset=preset or "paper",

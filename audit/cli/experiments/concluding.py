@@ -1,6 +1,6 @@
 """The end of `gcont-audit train`, of either kind of network: what the report leaves out, and the report."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -15,7 +15,6 @@ from reports.training.model import Experiment
 def conclude(
     written: Written,
     out: Path,
-    files: Iterable[str],
     to_terminal: Callable[[Experiment], RenderableType],
     talk: Talk,
     *,
@@ -30,4 +29,4 @@ def conclude(
         return
     show(to_terminal(written.experiment))
     if not talk.quiet:
-        typer.echo(f"Written to {out}: {', '.join(sorted(files))}", err=True)
+        typer.echo(f"Written to {out}: {', '.join(sorted(written.files))}", err=True)

@@ -22,6 +22,16 @@ Tables = Annotated[
         "--table", metavar="1|2|3|4|5", help="All rows of one of the paper's tables.", rich_help_panel=WHAT
     ),
 ]
+Figures = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--figure",
+        metavar="1|2|12|13",
+        help="The runs of one of the paper's figures; it is drawn, with its numbers, and what is trained "
+        "already is not trained again.",
+        rich_help_panel=WHAT,
+    ),
+]
 All = Annotated[
     bool,
     typer.Option(
@@ -66,6 +76,15 @@ Data = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+Beside = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--beside",
+        metavar="DIR",
+        help="Runs on other images, for Figure 13; can be given again.",
+        rich_help_panel=TOY,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -90,6 +109,16 @@ Epochs = Annotated[
     int | None,
     typer.Option(
         min=1, max=9999, metavar="N", help="Times through the images. Default: 20.", rich_help_panel=TOY
+    ),
+]
+Readings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reading",
+        metavar="NAME=ANSWER",
+        help="What the paper leaves open, read otherwise than fits best; --list shows what there is. Can be "
+        "given again.",
+        rich_help_panel=TOY,
     ),
 ]
 PresetName = Annotated[

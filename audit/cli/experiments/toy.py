@@ -1,8 +1,8 @@
 """Train the toy MLPs that were asked for, show how far it is, and print the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich import progress as bars
@@ -11,15 +11,18 @@ from audit.cli.experiments.concluding import conclude
 from audit.cli.talk import Talk, console, stopped_by
 from audit.errors import StoppedError, UsageError
 from audit.pipeline import resolve_device
-from audit.train.ablations import ablation
+from audit.train.ablations import FIGURES, ablation
+from audit.train.beside import beside
 from audit.train.datasets import as_published, load
 from audit.train.folder import check_root
 from audit.train.loop import Run
+from audit.train.readings import read
 from audit.train.settings import Settings
 from audit.train.trainer import Progress, Training
 from audit.train.trainer import train as train_all
 from audit.train.values import Values
-from audit.train.writing import FILES, write
+from audit.train.writing import write
+from reports.training.figures import pictured
 from reports.training.terminal import to_terminal
 
 SHOWN = (("acc", "acc"), ("W_v1", "W v1"), ("G_v1", "G v1"))
@@ -41,6 +44,16 @@ class Asked:
     depth: int | None
     device: str
     out: Path | None
+    figures: tuple[int, ...] = ()
+    beside: tuple[Path, ...] = ()
+    readings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """The usual folder's name: runs that are trained for longer, or otherwise, have one of their own."""
+        longer = [f"figure-{number}" for number in self.figures if FIGURES[number].epochs is not None]
+        others = [f"{name}-{answer}" for name, answer in self.readings.items()]
+        return "-".join((self.dataset, *longer, *others))
 
     @property
     def settings(self) -> Settings:
@@ -55,9 +68,11 @@ class Asked:
 
 def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     """Read the images, train, write the report over all runs in the folder, and print it."""
-    runs = tuple(Run(ablation(name), seed) for name in asked.names for seed in asked.seeds)
+    runs = tuple(
+        Run(read(ablation(name), asked.readings), seed) for name in asked.names for seed in asked.seeds
+    )
     settings, where = asked.settings, resolve_device(asked.device)
-    root = asked.out or Path("gcont-runs") / asked.dataset
+    root = asked.out or Path("gcont-runs") / asked.place
     check_root(root)
     with talk.busy(f"reading {asked.dataset}"):
         images = load(asked.dataset, asked.data)
@@ -67,11 +82,17 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
         )
     if as_published(asked.dataset, images.digest) is False:
         talk.note(f"these images are not {asked.dataset} as published: no published values stand beside them")
-    _perform(Training(runs, images, settings, root, where), talk, fresh=fresh, json=json)
+    training = Training(runs, images, settings, root, where, asked.readings)
+    others = [beside(folder, training) for folder in asked.beside]
+    _train(training, talk, fresh=fresh)
+    written = write(training, others)
+    for number in asked.figures:
+        if not any(picture.number == number for picture in pictured(written.experiment)):
+            talk.note(f"Figure {number} has no runs to show: they diverged, or some are missing")
+    conclude(written, root, to_terminal, talk, json=json)
 
 
-def _perform(training: Training, talk: Talk, *, fresh: bool, json: bool) -> None:
-    """Train, write the report over all runs in the folder, and print it."""
+def _train(training: Training, talk: Talk, *, fresh: bool) -> None:
     try:
         with _bars(training, talk) as progress:
             train_all(training, progress, fresh=fresh)
@@ -80,7 +101,6 @@ def _perform(training: Training, talk: Talk, *, fresh: bool, json: bool) -> None
             stopped_by(stop),
             f"finished epochs are kept in {training.out}; the same command goes on from there",
         ) from stop
-    conclude(write(training), training.out, FILES, to_terminal, talk, json=json)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from audit.train.transformer.machine import Machine
 from audit.train.transformer.settings import PRESETS, Precision, Preset, Run, Schedule, Settings
 from audit.train.transformer.trainer import Training
 from audit.train.transformer.trainer import train as train_all
-from audit.train.transformer.writing import AUDITS, FILES, write
+from audit.train.transformer.writing import AUDITS, write
 from reports.training.transformer.terminal import to_terminal
 
 TEXT = ".tokens"
@@ -158,7 +158,7 @@ def _conclude(training: Training, talk: Talk, *, json: bool) -> None:
     """Audit the runs of this call, and write and print the report over all runs in the folder."""
     for run in training.runs:
         _audit(training, run, talk)
-    conclude(write(training), training.out, (*FILES, AUDITS), to_terminal, talk, json=json)
+    conclude(write(training), training.out, to_terminal, talk, json=json)
 
 
 def _audit(training: Training, run: Run, talk: Talk) -> None:

@@ -69,7 +69,7 @@ def write(training: Training) -> Written:
         audits=_audits(training, found),
     )
     write_files(training.out, FILES, experiment)
-    return Written(experiment, left_out)
+    return Written(experiment, left_out, (*FILES, AUDITS))
 
 
 def _wanted(training: Training) -> Wanted:
