@@ -1,6 +1,8 @@
 """Small experiments to train in a test: thin networks, few images."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ import torch
 from audit.train.ablations import ABLATIONS, Ablation
 from audit.train.images import Images
 from audit.train.loop import Run
+from audit.train.readings import read
 from audit.train.settings import Settings
 from audit.train.trainer import Training
 
@@ -33,10 +36,16 @@ def named(*names: str) -> tuple[Ablation, ...]:
     return tuple(one for one in ABLATIONS if one.name in names)
 
 
-def training(out: Path, *names: str, seeds: tuple[int, ...] = (0, 1), settings: Settings = THIN) -> Training:
+def training(
+    out: Path,
+    *names: str,
+    seeds: tuple[int, ...] = (0, 1),
+    settings: Settings = THIN,
+    readings: Mapping[str, str] = MappingProxyType({}),
+) -> Training:
     """Runs of some ablations on the images above."""
-    runs = tuple(Run(one, seed) for one in named(*names) for seed in seeds)
-    return Training(runs, images(), settings, out, CPU)
+    runs = tuple(Run(read(one, readings), seed) for one in named(*names) for seed in seeds)
+    return Training(runs, images(), settings, out, CPU, readings)
 
 
 class Silent:

@@ -23,10 +23,11 @@ class Ablation:
     """One row: an architecture, an optimiser and an initialisation.
 
     `eps` is Adam's: as small as usual each weight has its own step size; at 1, far above the root of the
-    second moment, all have the same (momentum descent). `init_std`: all weight matrices are drawn from
-    N(0, init_std^2); None is PyTorch's default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)). `share`: the activation
-    acts on this share of the coordinates, the first of them, and the others pass as they are: among those
-    every rotation is still a symmetry. `norm_place` is where LayerNorm stands, where there is one, and
+    second moment, all have the same (momentum descent); `beta1` and `beta2` are the decays of its moments.
+    `init_std`: all weight matrices are drawn from N(0, init_std^2); None is PyTorch's default,
+    U(-1/sqrt(fan_in), 1/sqrt(fan_in)). `share`: the activation acts on this share of the coordinates, the
+    first of them, and the others pass as they are: among those every rotation is still a symmetry.
+    `norm_place` is where LayerNorm stands, where there is one, and
     `init_of` the weights that `init_std` is for: both are open in the paper (see readings).
     """
 
@@ -40,6 +41,8 @@ class Ablation:
     share: float = 1.0
     norm_place: NormPlace = "sum"
     init_of: InitOf = "all"
+    beta1: float = 0.9
+    beta2: float = 0.999
 
     @property
     def broken(self) -> float | None:
@@ -64,7 +67,8 @@ class Ablation:
     @property
     def program(self) -> tuple[object, ...]:
         """The architecture and optimiser, which runs share that are trained as one program."""
-        return self.residual, self.activation, self.norm, self.norm_place, self.eps, self.share
+        architecture = self.residual, self.activation, self.norm, self.norm_place, self.share
+        return *architecture, self.eps, self.beta1, self.beta2
 
 
 NON_ADAPTIVE = 1.0

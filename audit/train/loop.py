@@ -63,6 +63,7 @@ class Batch:
         self._optimiser = torch.optim.Adam(
             self.mlp.parameters.values(),
             lr=settings.lr,
+            betas=(ablation.beta1, ablation.beta2),
             eps=ablation.eps,
             fused=device.type != "mps",
             capturable=device.type == "cuda",

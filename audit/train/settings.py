@@ -12,7 +12,8 @@ the sum of all (towards 1)."""
 class Settings:
     """Settings that all runs of a call share; the defaults are the paper's (Section 4.1).
 
-    Momentum and the second moment decay as in Adam by default, .9 and .999; no weight decay, no schedule.
+    The moments decay as an ablation says, as is usual in Adam where it says nothing; no weight decay, no
+    schedule.
     """
 
     epochs: int = 20

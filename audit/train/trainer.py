@@ -44,7 +44,7 @@ class Training:
 MOST_ON_A_DEVICE = 64
 """Runs that share the launches of a GPU's kernels."""
 
-LATER = {"share": 1.0, "norm_place": "sum", "init_of": "all"}
+LATER = {"share": 1.0, "norm_place": "sum", "init_of": "all", "beta1": 0.9, "beta2": 0.999}
 """What an ablation can be told by since some runs were trained, and what those had."""
 
 OVER = object()
