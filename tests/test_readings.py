@@ -26,13 +26,16 @@ def about(name: str) -> list[Ablation]:
 
 
 def test_questions_are_about_the_rows_that_depend_on_them() -> None:
-    assert {name: [one.name for one in about(name)] for name in ("radial", "layernorm", "nonadaptive")} == {
+    names = ("radial", "layernorm", "adam", "nonadaptive")
+    assert {name: [one.name for one in about(name)] for name in names} == {
         "radial": ["res-radial"],
         "layernorm": ["res-none-ln", "res-relu-ln"],
+        "adam": ["adam"],
         "nonadaptive": [
             "adam-nonadaptive", "nonadaptive-init-0.005", "nonadaptive-init-0.001", "nonadaptive-init-0.0001"
         ],
     }  # fmt: skip
+    assert about("momentum") == about("nonadaptive")
     assert {one.init_std for one in about("init")} == {0.005, 0.001, 0.0001}
 
 

@@ -42,7 +42,6 @@ def test_only_what_differs_by_its_share_alone_has_one() -> None:
         "res-partial-0.75": 0.75,
         "res-partial-0.9": 0.9,
         "res-relu": 1.0,
-        "adam": 1.0,
     }
 
 

@@ -264,14 +264,23 @@ def test_seeds_differ_and_each_is_the_same_again() -> None:
     assert not torch.equal(first["layers.0.weight"], other["layers.0.weight"])
 
 
-@pytest.mark.parametrize("name", BY_NAME)
-def test_training_is_that_of_a_plain_loop(name: str) -> None:
+OTHER_DECAYS = replace(BY_NAME["res-relu"], beta1=0.5, beta2=0.9)
+
+
+@pytest.mark.parametrize("ablation", [*ABLATIONS, OTHER_DECAYS], ids=[*BY_NAME, "other decays"])
+def test_training_is_that_of_a_plain_loop(ablation: Ablation) -> None:
     """One epoch against torch.nn and torch.optim.Adam, with the sums of gradients written out."""
-    data, run = images(), Run(BY_NAME[name], 1)
-    batch = Batch([Run(BY_NAME[name], 0), run], data, THIN, CPU)
+    name = ablation.name
+    data, run = images(), Run(ablation, 1)
+    batch = Batch([Run(ablation, 0), run], data, THIN, CPU)
     order = batch._order(0)[1]
-    net = plain(name, initial(run.ablation, SIZE, 1))
-    optimiser = torch.optim.Adam(net.parameters(), lr=THIN.lr, eps=1.0 if "nonadaptive" in name else 1e-8)
+    net = plain(name, initial(ablation, SIZE, 1))
+    optimiser = torch.optim.Adam(
+        net.parameters(),
+        lr=THIN.lr,
+        betas=(ablation.beta1, ablation.beta2),
+        eps=1.0 if "nonadaptive" in name else 1e-8,
+    )
     x, y = data.train(CPU)
     total, average, losses = 0.0, 0.0, []
     for step in range(len(x) // THIN.batch_size):

@@ -57,6 +57,16 @@ QUESTIONS: Mapping[str, Question] = {
             "head": Answer("before the head alone", {"norm_place": "head"}),
         },
     ),
+    "adam": Question(
+        "how the first optimiser row differs from res-relu",
+        lambda ablation: ablation.name == "adam",
+        {
+            "beta1-0": Answer("no momentum, beta1 = 0"),
+            "beta1-0.5": Answer("beta1 = .5", {"beta1": 0.5}),
+            "beta2-0.9": Answer("beta2 = .9", {"beta1": 0.9, "beta2": 0.9}),
+            "baseline": Answer("not at all", {"beta1": 0.9}),
+        },
+    ),
     "nonadaptive": Question(
         "the eps of Adam at which its step no longer adapts",
         lambda ablation: ablation.eps == NON_ADAPTIVE,
@@ -65,6 +75,11 @@ QUESTIONS: Mapping[str, Question] = {
             "0.1": Answer("eps = .1", {"eps": 0.1}),
             "0.01": Answer("eps = .01", {"eps": 0.01}),
         },
+    ),
+    "momentum": Question(
+        "whether Adam keeps its momentum where its step does not adapt",
+        lambda ablation: ablation.eps == NON_ADAPTIVE,
+        {"0.9": Answer("beta1 = .9"), "0": Answer("beta1 = 0", {"beta1": 0.0})},
     ),
     "init": Question(
         "which weights an initial deviation is for",

@@ -23,7 +23,7 @@ UNJUDGED = ("ppl",)
 """Metrics that stand beside the published ones without a verdict: the width is one of |cos|."""
 
 UNKNOWN_SETTINGS = "adam"
-"""The first optimiser row: the paper does not say how its settings differ from the baseline's."""
+"""The first optimiser row: its settings are not printed, and ours were chosen by their fit to it."""
 
 
 class Verdict(StrEnum):

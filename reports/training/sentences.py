@@ -51,8 +51,8 @@ def score(scores: Mapping[Group, Score], scored: str = TOYS) -> Iterator[str]:
                 )
             case Group.UNKNOWN:
                 yield (
-                    f"{share}{lack} of the ablation adam agree; the paper does not say which settings this "
-                    "row has, so that it is counted apart."
+                    f"{share}{lack} of the ablation adam agree; its settings are not printed, and ours were "
+                    "chosen by their fit to this row, so that it is counted apart."
                 )
 
 
