@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from audit.linear_map import PANELS, LinearMap
+from audit.svd.eigen import LinAlgError, eigen
 from audit.svd.lanczos import FAINT, leading_vectors, targets
 from audit.svd.triplets import Triplets, certify
 
@@ -86,8 +87,16 @@ def singular_values(linear_map: LinearMap) -> Tensor:
     core = linear_map.double().core().matrix
     if core.shape[0] > core.shape[1]:
         core = core.T
-    sigma: Tensor = torch.linalg.eigvalsh(gram_matrix(core)).flip(0).clamp(min=0).sqrt().cpu()
+    sigma: Tensor = _eigenvalues(gram_matrix(core)).flip(0).clamp(min=0).sqrt().cpu()
     return sigma[sigma > ZERO * sigma[0]]
+
+
+def _eigenvalues(gram: Tensor) -> Tensor:
+    try:
+        values: Tensor = torch.linalg.eigvalsh(gram)
+    except LinAlgError:
+        values, _ = eigen(gram)
+    return values
 
 
 def gram_matrix(matrix: Tensor) -> Tensor:
@@ -106,7 +115,7 @@ def _factorise(linear_map: LinearMap) -> Factorisation:
     tall = matrix.shape[0] > matrix.shape[1]
     if tall:
         matrix = matrix.T
-    short = torch.linalg.eigh(gram_matrix(matrix)).eigenvectors.T.flip(0)
+    short = eigen(gram_matrix(matrix))[1].T.flip(0)
     long = short @ matrix
     # |M^T u| keeps digits that the square root of an eigenvalue has lost
     sigma = torch.linalg.vector_norm(long, dim=1, dtype=_wide(long))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from audit.svd.chance import DECLARED, Run, Statement, plane_statement, statements
+from audit.svd.eigen import eigen
 from audit.svd.triplets import GramMap, bounds, rounding_unit
 
 ANGLE_TARGET = 4e-5
@@ -191,7 +192,7 @@ def _look(rows_of_t: list[Tensor], known: int) -> Look:
     last = rows_of_t[-1]
     earlier = [torch.nn.functional.pad(rows, (0, known - rows.shape[1])) for rows in rows_of_t[:-1]]
     t = torch.cat([*earlier, last[:, :known]])
-    theta, s = torch.linalg.eigh((t + t.T) / 2)
+    theta, s = eigen((t + t.T) / 2)
     theta, s = theta.flip(0), s.flip(1)
     return Look(theta, s, last[:, known:].T @ s[known - len(last) :])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audit.experts import ExpertStack
 from audit.linear_map import Dense, Image
+from audit.svd.eigen import eigen
 from audit.svd.exact import SPARE, ZERO, following
 from audit.svd.lanczos import leading_vectors
 from audit.svd.triplets import Triplets, certify
@@ -97,7 +98,7 @@ def leading_of_spectrum(stack: ExpertStack, sigma: Tensor, vectors: Tensor, k: i
 
 def spectrum_of(gram: Tensor) -> tuple[Tensor, Tensor]:
     """All non-zero singular values, largest first, and their vectors as rows, of a stack's Gram matrix."""
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = eigen(gram)
     sigma = values.flip(0).clamp(min=0).sqrt()
     kept = int((sigma > ZERO * sigma[0]).sum())
     return sigma[:kept].cpu(), vectors.T.flip(0)[:kept]

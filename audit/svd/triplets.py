@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from audit.linear_map import Image
+from audit.svd.eigen import eigen
 
 ROUNDING = 32.0
 """Rounding in the evaluation of W^T W v - sigma^2 v, in rounding units, added to what is left."""
@@ -97,7 +98,7 @@ def certify(
     precision, which should be float64.
     """
     image = linear_map.gram(v)
-    turn = torch.linalg.eigh(image.out @ image.out.T).eigenvectors.flip(1)[:, :k].T
+    turn = eigen(image.out @ image.out.T)[1].flip(1)[:, :k].T
     v, out, back = turn @ v, turn @ image.out, turn @ image.back
     sigma = torch.linalg.vector_norm(out, dim=1)
     u = out / sigma[:, None].clamp(min=torch.finfo(sigma.dtype).tiny)
