@@ -93,7 +93,9 @@ def test_the_summary_has_the_ablations_of_the_two_conditions_in_groups() -> None
 def test_the_summary_comes_to_the_range_of_each_group() -> None:
     both, blind, cut = SUMMARY.found(SUMMED)
     assert both["ablations"] == 2
-    assert (both["W_v1 lowest"], both["W_v1 mean"], both["W_v1 highest"]) == pytest.approx((0.6, 0.7, 0.8))
+    assert (both["W_v1 lowest mean"], both["W_v1 mean"], both["W_v1 highest mean"]) == pytest.approx(
+        (0.6, 0.7, 0.8)
+    )
     assert both["G_v1 mean"] == pytest.approx(0.6)
     assert (blind["W_v1 mean"], cut["W_v1 mean"]) == (0.2, 0.3)
     assert SUMMARY.rows(experiment(*SUMMED.ablations[:3])) == (), "two ablations are no summary"
@@ -317,7 +319,7 @@ def points_of(figure: Figure) -> set[tuple[float, float]]:
 def test_every_number_is_in_the_drawing(picture: Picture) -> None:
     across, upwards = {
         SUMMARY: ("mean", None), PHASES: ("epoch", "W_v1"), PRECEDENCE: ("epoch", "mean"),
-        RANK: ("G_erank", "W_v1"), SHARES: ("share", "W_v1"), THRESHOLD: ("spike", "kept_v1"),
+        RANK: ("G_erank", "W_v1"), SHARES: ("share", "W_v1"), THRESHOLD: ("predicted_W_v1", "W_v1"),
     }[picture]  # fmt: skip
     points = points_of(on_page(picture, SAMPLES[picture]))
     for row in picture.rows(SAMPLES[picture]):
@@ -375,15 +377,20 @@ def test_the_first_figure_is_of_the_first_table(cli: Cli, tmp_path: Path) -> Non
     assert (tmp_path / "it/figures/figure-1.csv").is_file()
 
 
-def test_runs_on_other_images_stand_beside_these(cli: Cli, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert cli("train", "--figure", "13", *SMALL, "--out", first).exit_code == 0
+def elsewhere(first: Path, second: Path) -> None:
+    """The runs in a folder once more, as if they were on other images."""
     for config in first.glob("*/config.json"):
         told = json.loads(config.read_text())
         where = second / config.parent.name
         where.mkdir(parents=True)
         (where / "config.json").write_text(json.dumps(told | {"dataset": "elsewhere", "dataset_sha256": "0"}))
         (where / "history.json").write_bytes((config.parent / "history.json").read_bytes())
+
+
+def test_runs_on_other_images_stand_beside_these(cli: Cli, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cli("train", "--figure", "13", *SMALL, "--out", first).exit_code == 0
+    elsewhere(first, second)
     result = cli("train", "--figure", "13", *SMALL, "--out", first, "--beside", second)
     assert result.exit_code == 0, result.stderr
     rows = list(csv.DictReader((first / "figures/figure-13.csv").read_text().splitlines()))
@@ -398,6 +405,7 @@ def test_runs_on_other_images_stand_beside_these(cli: Cli, tmp_path: Path) -> No
         (("--figure", "2", "--table", "1"), "Figure 2 takes 50 epochs, the others do not"),
         (("--figure", "1", "--ablation", "tf-silu"), "is a toy MLP"),
         (("--figure", "1", "--preset", "tiny"), "is a toy MLP"),
+        (("--ablation", "res-relu", "--reading", "radial=tanh"), "radial=tanh is about none of these"),
         (("--ablation", "tf-silu", "--beside", "."), "--beside is the toy MLP's"),
         (("--ablation", "tf-silu", "--reading", "radial=tanh"), "--reading is the toy MLP's"),
     ],
@@ -429,8 +437,37 @@ def test_a_folder_beside_must_hold_runs_like_these(cli: Cli, tmp_path: Path) -> 
     assert "holds no finished run of these settings" in other.stderr
 
 
+def test_the_same_images_do_not_count_twice(cli: Cli, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    cli("train", "--ablation", "res-relu", *SMALL, "--out", first)
+    for folder in (second, third):
+        elsewhere(first, folder)
+    line = ("train", "--ablation", "res-relu", *SMALL, "--out", first)
+    for others in ((second, second), (second, third)):
+        result = cli(*line, "--beside", others[0], "--beside", others[1])
+        assert result.exit_code == OutputError.exit_code
+        assert f"{others[1]} are on the same images" in result.stderr
+
+
+def test_a_damaged_run_beside_is_told(cli: Cli, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    cli("train", "--figure", "13", *SMALL, "--out", first)
+    elsewhere(first, second)
+    (second / "res-none-1/history.json").write_text("{")
+    result = cli("train", "--figure", "13", *SMALL, "--out", first, "--beside", second)
+    assert result.exit_code == 0
+    assert f"1 run in {second} is unfinished or trained otherwise: left out" in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named_and_no_other_is(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "it/figures/figure-12.png").mkdir(parents=True)
+    result = cli("train", "--figure", "12", *SMALL, "--out", tmp_path / "it")
+    assert result.exit_code == OutputError.exit_code
+    assert "figure-12.png cannot be written" in result.stderr
+
+
 def test_a_figure_whose_runs_diverged_is_not_drawn_and_that_is_told(cli: Cli, tmp_path: Path) -> None:
     result = cli("train", "--figure", "12", *SMALL, "--lr", "1e30", "--out", tmp_path / "it")
     assert result.exit_code == 0
-    assert "Figure 12 has no runs to show" in result.stderr
+    assert "Figure 12 has nothing to show" in result.stderr
     assert not (tmp_path / "it/figures/figure-12.png").exists()

@@ -423,6 +423,7 @@ After the last epoch, mean ± sample standard deviation over the seeds that did 
 - **v1, u1**: continuity, the mean |cos| between the leading right (v, input) or left (u, output) singular vectors of adjacent layers; v2, u2 likewise of the second ones. **WA** weighs all singular vectors by their share of energy. Random directions give .062; near that there is no continuity.
 - **W** is the weight, **G** the gradient of the epoch's last minibatch alone, which is noisy, **Gcum** the sum of all gradients since the start. **erank** is the effective rank.
 - **Δ** = Gcum v1 − W v1: continuity that the gradients built up and the weights have not kept. Near 0 all of it was transferred; well above 0 it was lost on the way.
+- **ΔW** is the update W − W₀ since the start, **θ** its largest singular value over that at which it stands out of W₀, a random matrix, and **kept** the |cos| between a layer's leading direction in the weight and in the update.
 - **β**: |cos| between a layer's leading direction in the weight and in a moving average of its gradients, of that decay; β 0 is a single gradient, β 1 the sum of all.
 
 ## Provenance

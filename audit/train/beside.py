@@ -1,7 +1,7 @@
 """Runs on other images, out of their own folder, for the figure over several data sets."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,29 @@ IMAGES = ("input_size", "num_labels", "dataset", "dataset_sha256")
 """What config.json says of the images; all else is the same in runs that are trained alike."""
 
 
-def beside(folder: Path, training: Training) -> Experiment:
+@dataclass(frozen=True)
+class Beside:
+    """A folder's runs, the digest of their images, and how many others there are."""
+
+    folder: Path
+    digest: str
+    experiment: Experiment
+    left_out: int
+
+
+def all_beside(folders: Sequence[Path], training: Training) -> list[Beside]:
+    """The runs in each of the folders, on different images; raises OutputError, as `beside` does."""
+    found: dict[str, Beside] = {}
+    for folder in folders:
+        one = beside(folder, training)
+        if (other := found.setdefault(one.digest, one)) is not one:
+            raise OutputError(
+                f"the runs in {other.folder} and in {folder} are on the same images", "leave one of them out"
+            )
+    return [*found.values()]
+
+
+def beside(folder: Path, training: Training) -> Beside:
     """The finished runs in another folder that were trained like these, but on its own images.
 
     Raises OutputError for a folder without any, and for one whose images are these.
@@ -37,13 +59,14 @@ def beside(folder: Path, training: Training) -> Experiment:
         where, config = these.name_and_config(name, seed)
         return where, {**config, **images}
 
-    found, _ = runs_in(folder, replace(these, name_and_config=name_and_config))
+    found, left_out = runs_in(folder, replace(these, name_and_config=name_and_config))
     if not any(found.values()):
         raise OutputError(
             f"{folder} holds no finished run of these settings",
             "train them there with the same --epochs, --width and all else",
         )
-    return described(str(images["dataset"]), training.settings, found, training.readings)
+    experiment = described(str(images["dataset"]), training.settings, found, training.readings)
+    return Beside(folder, str(images["dataset_sha256"]), experiment, left_out)
 
 
 def _images(folder: Path) -> Mapping[str, Any] | None:

@@ -110,7 +110,9 @@ def provenance(data: str, device: str) -> Iterator[tuple[str, str]]:
 
 def write_files(out: Path, files: Drawn, experiment: Experiment) -> None:
     """Draw and write each file of a report; raises OutputError."""
-    with writing(out):
+    contents = {name: drawn(experiment) for name, drawn in files.items()}
+    with writing(out / "figures"):
         (out / "figures").mkdir(parents=True, exist_ok=True)
-        for name, drawn in files.items():
-            write_file(out / name, drawn(experiment))
+    for name, content in contents.items():
+        with writing(out / name):
+            write_file(out / name, content)

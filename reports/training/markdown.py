@@ -73,13 +73,15 @@ def _measured_lines(experiment: Experiment) -> Iterator[str]:
     shown = [one for one in experiment.ablations if one.whole]
     known = in_order(metric for one in shown for run in one.whole for metric in run.last)
     averages = tuple(metric for metric in known if metric.startswith("ema_"))
-    placed = {"acc", *geometry("W"), *geometry("G"), *geometry("Gcum"), "delta", *averages}
+    update = (*geometry("dW"), "spike", "kept_v1", "kept_u1")
+    placed = {"acc", *geometry("W"), *geometry("G"), *geometry("Gcum"), "delta", *averages, *update}
     yield from ("", "## All that was measured", "")
     yield "After the last epoch, mean ± sample standard deviation over the seeds that did not diverge."
     tables = (
         ("Weights", ("acc", *geometry("W"))),
         ("Gradient of a single minibatch", geometry("G")),
         ("Sum of all gradients", (*geometry("Gcum"), "delta")),
+        ("The update since the start", update),
         ("Leading directions of the weights beside those of averaged gradients", averages),
         ("Losses and movement", tuple(metric for metric in known if metric not in placed)),
     )
@@ -108,6 +110,11 @@ def _reading_lines(experiment: Experiment) -> Iterator[str]:
     yield (
         "- **Δ** = Gcum v1 − W v1: continuity that the gradients built up and the weights have not kept. "
         "Near 0 all of it was transferred; well above 0 it was lost on the way."
+    )
+    yield (
+        "- **ΔW** is the update W − W₀ since the start, **θ** its largest singular value over that at which "
+        "it stands out of W₀, a random matrix, and **kept** the |cos| between a layer's leading direction in "
+        "the weight and in the update."
     )
     yield (
         "- **β**: |cos| between a layer's leading direction in the weight and in a moving average of its "

@@ -9,8 +9,9 @@ from reports.view import MISSING
 LARGE = 1000
 """From here on a number is written with three digits and a power of ten."""
 
-SYMBOLS = ("W", "G", "Gcum")
-"""Whose geometry a metric is about: the weights, a single minibatch's gradient, the sum of all gradients."""
+SYMBOLS = {"W": "W", "G": "G", "Gcum": "Gcum", "dW": "ΔW"}
+"""Whose geometry a metric is about: the weights, a single minibatch's gradient, the sum of all gradients, and
+the update W - W0."""
 
 _GEOMETRY = ("v1", "v2", "wa_v", "u1", "u2", "wa_u", "erank")
 _GENERAL = {
@@ -22,14 +23,17 @@ _PROJECTIONS = {
     for projection in ("Q", "K", "Gate", "Up", "O", "Down", "V", "OV")
     for vector in ("v1", "u1", "v2", "u2")
 }
-_MOVEMENT = {"delta": "Δ", "dW_ratio": "‖ΔW‖ / ‖W₀‖"}
+_MOVEMENT = {
+    "delta": "Δ", "dW_ratio": "‖ΔW‖ / ‖W₀‖", "spike": "θ", "kept_v1": "kept v1", "kept_u1": "kept u1",
+    "predicted_kept_v1": "kept v1, predicted", "predicted_W_v1": "W v1, predicted",
+}  # fmt: skip
 _HEADINGS = {
     **_GENERAL,
     **_PROJECTIONS,
     **_MOVEMENT,
     **{
-        f"{symbol}_{name}": f"{symbol} {name.replace('wa_v', 'WA(v)').replace('wa_u', 'WA(u)')}"
-        for symbol in SYMBOLS
+        f"{symbol}_{name}": f"{letter} {name.replace('wa_v', 'WA(v)').replace('wa_u', 'WA(u)')}"
+        for symbol, letter in SYMBOLS.items()
         for name in _GEOMETRY
     },
 }

@@ -21,12 +21,17 @@ def conclude(
     json: bool,
 ) -> None:
     """Print the report that was written, and say where."""
-    if count := written.left_out:
-        runs = "1 run in {} is" if count == 1 else f"{count} runs in {{}} are"
-        talk.note(f"{runs.format(out)} unfinished or trained otherwise: left out")
+    tell_left_out(written.left_out, out, talk)
     if json:
         typer.echo(to_json(written.experiment), nl=False)
         return
     show(to_terminal(written.experiment))
     if not talk.quiet:
         typer.echo(f"Written to {out}: {', '.join(sorted(written.files))}", err=True)
+
+
+def tell_left_out(count: int, out: Path, talk: Talk) -> None:
+    """Say of how many runs in a folder the report is not."""
+    if count:
+        runs = "1 run in {} is" if count == 1 else f"{count} runs in {{}} are"
+        talk.note(f"{runs.format(out)} unfinished or trained otherwise: left out")

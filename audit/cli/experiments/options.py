@@ -81,7 +81,7 @@ Beside = Annotated[
     typer.Option(
         "--beside",
         metavar="DIR",
-        help="Runs on other images, for Figure 13; can be given again.",
+        help="Runs on other images, for Figure 13 whenever it is drawn; can be given again.",
         rich_help_panel=TOY,
     ),
 ]

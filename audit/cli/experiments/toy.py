@@ -7,16 +7,16 @@ from pathlib import Path
 
 from rich import progress as bars
 
-from audit.cli.experiments.concluding import conclude
+from audit.cli.experiments.concluding import conclude, tell_left_out
 from audit.cli.talk import Talk, console, stopped_by
 from audit.errors import StoppedError, UsageError
 from audit.pipeline import resolve_device
 from audit.train.ablations import FIGURES, ablation
-from audit.train.beside import beside
+from audit.train.beside import all_beside
 from audit.train.datasets import as_published, load
 from audit.train.folder import check_root
 from audit.train.loop import Run
-from audit.train.readings import read
+from audit.train.readings import QUESTIONS, read
 from audit.train.settings import Settings
 from audit.train.trainer import Progress, Training
 from audit.train.trainer import train as train_all
@@ -71,6 +71,9 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     runs = tuple(
         Run(read(ablation(name), asked.readings), seed) for name in asked.names for seed in asked.seeds
     )
+    for name, answer in asked.readings.items():
+        if not any(QUESTIONS[name].is_about(ablation(one)) for one in asked.names):
+            raise UsageError(f"--reading {name}={answer} is about none of these ablations", "leave it out")
     settings, where = asked.settings, resolve_device(asked.device)
     root = asked.out or Path("gcont-runs") / asked.place
     check_root(root)
@@ -83,12 +86,14 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     if as_published(asked.dataset, images.digest) is False:
         talk.note(f"these images are not {asked.dataset} as published: no published values stand beside them")
     training = Training(runs, images, settings, root, where, asked.readings)
-    others = [beside(folder, training) for folder in asked.beside]
+    others = all_beside(asked.beside, training)
     _train(training, talk, fresh=fresh)
-    written = write(training, others)
+    written = write(training, [one.experiment for one in others])
+    for one in others:
+        tell_left_out(one.left_out, one.folder, talk)
     for number in asked.figures:
         if not any(picture.number == number for picture in pictured(written.experiment)):
-            talk.note(f"Figure {number} has no runs to show: they diverged, or some are missing")
+            talk.note(f"Figure {number} has nothing to show: runs diverged, or numbers are not defined")
     conclude(written, root, to_terminal, talk, json=json)
 
 

@@ -12,7 +12,10 @@ from reports.training.pictures import Row, column
 from reports.training.pictures.phases import LOST, NAMES, rows
 from reports.view import printable
 
-TITLES = dict(zip(NAMES, ("no activation: formed, then lost", "ReLU: formed, and kept"), strict=True))
+TITLES = dict(zip(NAMES, ("no activation", "ReLU"), strict=True))
+
+FEW_POINTS = 3
+"""A line of so many points has markers too: one alone would not be seen."""
 
 CURVES = {
     "acc": ("accuracy", GREEN, (0, (4, 2)), 1.8),
@@ -48,7 +51,8 @@ def _curve(axes: Axes, rows: list[Row], metric: str) -> None:
     for seed in dict.fromkeys(row["seed"] for row in rows):
         axes.plot(*means(only(rows, seed=seed), "epoch", metric), color=colour, lw=0.7, alpha=0.45, zorder=2)
     at, mean = means(rows, "epoch", metric)
-    axes.plot(at, mean, color=colour, ls=dashes, lw=width, label=label, zorder=3)
+    marker = "o" if len(at) <= FEW_POINTS else ""
+    axes.plot(at, mean, color=colour, ls=dashes, lw=width, label=label, zorder=3, marker=marker)
     peak = mean.index(max(mean))
     lost = next((place for place in range(peak, len(mean)) if mean[place] < LOST * mean[peak]), None)
     if lost is not None and metric != "acc":

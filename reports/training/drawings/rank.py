@@ -3,6 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from reports.figures.style import (
     BLUE,
@@ -17,7 +18,8 @@ from reports.figures.style import (
 )
 from reports.training.drawings.axes import CHANCE, of_cosines, only
 from reports.training.model import Experiment
-from reports.training.pictures import Row, column
+from reports.training.notation import decimal
+from reports.training.pictures import RANK, Row, column
 from reports.training.pictures.rank import NAMES, rows
 from reports.view import printable
 
@@ -33,7 +35,7 @@ DATASET_LETTERS = 18
 def rank(figure: Figure, experiment: Experiment) -> None:
     """On the left the baseline alone, upwards at its own scale; on the right all."""
     lay_out(figure, 11, 4.8, Margins(0.9, 0.3, bottom=1.45, top=0.8, across=0.18))
-    heading(figure, "Architecture decides, not the rank of the gradients")
+    heading(figure, RANK.illustration.title)
     shown = rows(experiment)
     datasets = dict.fromkeys(str(row["dataset"]) for row in shown)
     markers = {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(datasets)}
@@ -44,6 +46,7 @@ def rank(figure: Figure, experiment: Experiment) -> None:
     _points(left, baseline, markers)
     _points(right, list(shown), markers)
     of_cosines(right, experiment, "")
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: decimal(value)))
     left.set_ylabel("v1 of the weights, mean |cos|")
     for axes in (left, right):
         axes.set_xlabel("effective rank of the gradient")

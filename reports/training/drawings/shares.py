@@ -6,6 +6,7 @@ from matplotlib.ticker import PercentFormatter
 from reports.figures.style import BLUE, SKY, VERMILLION, Margins, heading, lay_out, shortened
 from reports.training.drawings.axes import legend, means, of_cosines, paired
 from reports.training.model import Experiment
+from reports.training.pictures import SHARES
 from reports.training.pictures.shares import rows
 from reports.view import printable
 
@@ -20,7 +21,7 @@ CURVES = (
 def shares(figure: Figure, experiment: Experiment) -> None:
     """Means over seeds as lines, and each seed as a point."""
     lay_out(figure, 6.5, 4.3, Margins(0.8, 0.3, bottom=1.3, top=0.65))
-    heading(figure, f"What part of the symmetry must go, on {shortened(printable(experiment.dataset), 20)}")
+    heading(figure, f"{SHARES.illustration.title}: {shortened(printable(experiment.dataset), 14)}")
     axes = figure.add_subplot()
     shown = rows(experiment)
     for metric, label, colour, dashes, marker in CURVES:

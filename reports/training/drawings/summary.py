@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from reports.figures.style import GREY, INK, Margins, heading, lay_out, shortened
 from reports.training.drawings.axes import CHANCE, LOOK, only
 from reports.training.model import Experiment
-from reports.training.pictures import Row, column
+from reports.training.pictures import SUMMARY, Row, column
 from reports.training.pictures.summary import GROUPS, METRICS, rows
 from reports.view import printable
 
@@ -30,7 +30,7 @@ def summary(figure: Figure, experiment: Experiment) -> None:
     places, headings = _places(shown)
     height = max(places.values()) + 0.9 * LINE
     lay_out(figure, 8.2, height + 1.85, Margins(2.1, 0.3, bottom=1.2, top=0.65))
-    heading(figure, f"The two conditions of continuity, on {shortened(printable(experiment.dataset), 28)}")
+    heading(figure, f"{SUMMARY.illustration.title}: {shortened(printable(experiment.dataset), 28)}")
     axes = figure.add_subplot()
     axes.axvline(experiment.null, color=GREY, lw=1, ls=":", label=CHANCE)
     for metric in METRICS:

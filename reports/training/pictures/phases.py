@@ -82,7 +82,7 @@ def _dip(accuracy: dict[int, float]) -> int | None:
 PHASES = Picture(
     Illustration(
         "figure-2",
-        "Formed by gradients, kept by an activation",
+        "Formation and retention",
         "From weights far smaller than the first updates: v1 of the weights and of a minibatch's gradient, "
         "and the accuracy. Lines are means over seeds, thin ones the seeds. A triangle marks the epoch in "
         "which the mean has fallen below half of its highest. Dotted: what random directions give.",

@@ -59,10 +59,10 @@ def _of_architecture(name: str, mine: Sequence[Row]) -> Finding:
 RANK = Picture(
     Illustration(
         "figure-13",
-        "Architecture decides, not the gradient's rank",
+        "Continuity beside the rank of the gradients",
         "Each point is a run: v1 of its weights against the effective rank of its last minibatch's gradient, "
         "the mean over layers. The colour is the architecture, the shape the data set. Left: residual "
-        "connections and ReLU alone; right: all. Dotted: what random directions give.",
+        "connections and ReLU alone; right: all. Dotted, there: what random directions give.",
     ),
     rows,
     found,

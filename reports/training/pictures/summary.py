@@ -74,9 +74,9 @@ def _of_group(experiment: Experiment, group: Condition) -> Finding:
     for metric in METRICS:
         means = [value for one in members if (value := measured(one, metric).mean) is not None]
         row |= {
-            f"{metric} lowest": min(means, default=None),
+            f"{metric} lowest mean": min(means, default=None),
             f"{metric} mean": fmean(means) if means else None,
-            f"{metric} highest": max(means, default=None),
+            f"{metric} highest mean": max(means, default=None),
         }
     return row
 
@@ -87,7 +87,7 @@ SUMMARY = Picture(
         "The two conditions of continuity",
         "v1 at the end of training, an ablation a line: of a minibatch's gradient, of the sum of all "
         "gradients and, large, of the weights. The mean over seeds, with a bar from the lowest to the "
-        "highest; rings are what was published. Dotted: what random directions give.",
+        "highest; rings, where there are any, are what was published. Dotted: what random directions give.",
     ),
     rows,
     found,

@@ -82,11 +82,12 @@ def _number(row: Row, name: str) -> float:
 THRESHOLD = Picture(
     Illustration(
         "threshold",
-        "When the update outgrows its random start",
-        "Each point is an epoch of a run. Across: the largest singular value of the update W − W₀ over "
-        "s √d, s the deviation of W₀'s entries; the black curve is what random-matrix theory predicts for an "
-        "update of rank one. Left: how far v1 of the weight is v1 of the update. Right: the continuity of "
-        "the weights' v1 over that of the updates' v1. Dotted: what random directions give.",
+        "The update beside its random start",
+        "Each point is an epoch of a run. Left, across: the largest singular value of the update W − W₀ over "
+        "s √d, s the deviation of W₀'s entries; upwards: how far v1 of the weight is v1 of the update. The "
+        "curve is what random-matrix theory predicts for an update of rank one: nothing up to 1. Right: the "
+        "continuity of the weights against that of the updates times the curve's height, squared; on the "
+        "line it is as predicted. Dotted: what random directions give.",
     ),
     rows,
     found,
