@@ -8,7 +8,7 @@ from reports.figures.style import GREEN, Margins, heading, lay_out, shortened
 from reports.training.drawings.axes import LOOK, legend, means, of_cosines, only
 from reports.training.model import Experiment
 from reports.training.notation import decimal
-from reports.training.pictures import Row, column
+from reports.training.pictures import PHASES, Row, column
 from reports.training.pictures.phases import LOST, NAMES, rows
 from reports.view import printable
 
@@ -28,9 +28,8 @@ CURVES = {
 def phases(figure: Figure, experiment: Experiment) -> None:
     """A panel an ablation."""
     lay_out(figure, 11, 4.6, Margins(0.8, 0.3, bottom=1.25, top=0.8, across=0.1))
-    heading(
-        figure, f"Formed by gradients, kept by an activation: {shortened(printable(experiment.dataset), 28)}"
-    )
+    dataset = shortened(printable(experiment.dataset), 28)
+    heading(figure, f"{PHASES.illustration.title}: {dataset}")
     shown = rows(experiment)
     for place, name in enumerate(NAMES):
         axes = figure.add_subplot(1, 2, place + 1)
@@ -59,5 +58,6 @@ def _curve(axes: Axes, rows: list[Row], metric: str) -> None:
         axes.plot(at[lost], mean[lost], marker="v", ms=9, color=colour, mec="white", zorder=4)
         axes.annotate(
             f"epoch {at[lost]:.0f}: {decimal(mean[lost])}", (at[lost], mean[lost]), xytext=(8, 6),
-            textcoords="offset points", fontsize=10, color=colour,
+            textcoords="offset points", fontsize=10, color=colour, zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
         )  # fmt: skip

@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from reports.figures.style import Margins, heading, lay_out, shortened
 from reports.training.drawings.axes import LOOK, of_cosines, only
 from reports.training.model import Experiment
-from reports.training.pictures import Row, column
-from reports.training.pictures.precedence import METRICS, decay, rows
+from reports.training.pictures import PRECEDENCE, Row, column
+from reports.training.pictures.precedence import METRICS, NAME, decay, rows
 from reports.view import printable
 
 SHADES = "viridis_r"
@@ -20,9 +20,8 @@ SHADES = "viridis_r"
 def precedence(figure: Figure, experiment: Experiment) -> None:
     """Two panels over the same epochs."""
     lay_out(figure, 11, 4.7, Margins(0.8, 0.3, bottom=1.5, top=0.8, across=0.2))
-    heading(
-        figure, f"Gradients agree first, and weights follow: {shortened(printable(experiment.dataset), 28)}"
-    )
+    dataset = shortened(printable(experiment.dataset), 28)
+    heading(figure, f"{PRECEDENCE.illustration.title}: {NAME} on {dataset}")
     shown = rows(experiment)
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     for metric in METRICS:

@@ -65,8 +65,8 @@ PRECEDENCE = Picture(
         "figure-12",
         "Gradients, their averages, and the weights",
         "Of res-relu. Left: v1 of a minibatch's gradient, of the sum of all and of the weights over epochs. "
-        "Right: |cos| between v1 of a layer's weight and v1 of an average of its gradients, the mean over layers; "
-        "the longer the average, the darker. The mean over seeds, and a band from the lowest to the highest.",
+        "Right: |cos| between v1 of a layer's weight and v1 of an average of its gradients, the mean over "
+        "layers; the longer the average, the darker. The mean over seeds, and a band from lowest to highest.",
     ),
     rows,
     found,
