@@ -9,6 +9,7 @@ from hashlib import shake_128
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pausing import instead_of_waiting
 
 from audit.checkpoint import origin, stream
 from audit.checkpoint.model import ShardFile
@@ -227,7 +228,7 @@ def passing(wait: float | None = None) -> PassingError:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were waited, without waiting."""
     waited: list[float] = []
-    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout: waited.append(timeout))
+    instead_of_waiting(monkeypatch, waited.append)
     return waited
 
 

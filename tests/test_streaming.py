@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ import pytest
 import torch
 from checkpoints import write_llama
 from hub_server import SIGNATURE, TOKEN, Fault, HubServer, client_of
+from pausing import instead_of_waiting
 from test_hub import REPO, SHARDS, cached_files, check_failure, gcont, report_of, write_repo
 from typer.testing import Result
 
@@ -413,10 +413,10 @@ def test_a_silent_server_is_left_after_a_minute(monkeypatch: pytest.MonkeyPatch)
             raise origin.PassingError(NetworkError("silent", "wait"))
             yield b""
 
-    def wait(self: threading.Event, seconds: float) -> None:
+    def wait(seconds: float) -> None:
         clock[0] += seconds
 
-    monkeypatch.setattr(threading.Event, "wait", wait)
+    instead_of_waiting(monkeypatch, wait)
     monkeypatch.setattr(origin.time, "monotonic", lambda: clock[0])
     with pytest.raises(NetworkError, match="silent"):
         origin.fetch(Silent(), 0, memoryview(bytearray(9)))

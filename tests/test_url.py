@@ -11,6 +11,7 @@ import pytest
 import torch
 from checkpoints import write_llama
 from hub_server import Fault, HubServer, client_of
+from pausing import instead_of_waiting
 from test_hub import check_failure, gcont
 from typer.testing import Result
 
@@ -110,7 +111,7 @@ def test_redirects_in_circles_end_at_once(
 
 def test_a_mistyped_host_is_told_of_soon(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(threading.Event, "wait", lambda self, seconds: waited.append(seconds))
+    instead_of_waiting(monkeypatch, waited.append)
     run = cli("http://127.0.0.1:1/model.safetensors")
     assert check_failure(run, Path(), 4, "http://127.0.0.1:1/config.json cannot be read: no connection") == []
     assert waited == [0.5, 1.0, 2.0]
