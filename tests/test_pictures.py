@@ -437,6 +437,26 @@ def test_a_folder_beside_must_hold_runs_like_these(cli: Cli, tmp_path: Path) -> 
     assert "holds no finished run of these settings" in other.stderr
 
 
+def test_a_folder_beside_that_cannot_be_read_is_told(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    real = Path.iterdir
+
+    def shut(folder: Path) -> Iterator[Path]:
+        if folder == locked:
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", shut)
+    line = ("train", "--ablation", "res-relu", *SMALL, "--out", tmp_path / "it", "--beside", locked)
+    result = cli(*line)
+    assert result.exit_code == OutputError.exit_code
+    assert f"{locked} cannot be read: Permission denied" in result.stderr
+    assert not (tmp_path / "it/report.md").exists()
+
+
 def test_the_same_images_do_not_count_twice(cli: Cli, tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     cli("train", "--ablation", "res-relu", *SMALL, "--out", first)

@@ -7,15 +7,19 @@ from statistics import fmean
 
 import docs_runs
 import pytest
+import search
 
+from audit.train.readings import QUESTIONS
 from reports.training.comparison import Group, compare, scores
 from reports.training.document import results, results_csv, to_json
+from reports.training.figures import files_of
 from reports.training.markdown import picture_lines, to_markdown
 from reports.training.model import Experiment
-from reports.training.pictures import SHARES
+from reports.training.pictures import PICTURES, SHARES
 from reports.training.pictures.shares import by_share
 
 DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "reproduction.md").read_text()
 FOLDER = DOCS / "reproduction"
 
 
@@ -54,6 +58,46 @@ def test_the_page_tells_the_scores(experiment: Experiment) -> None:
     assert f"{minibatch.of - minibatch.agree} of {minibatch.of} cells differ" in page
 
 
+@pytest.mark.parametrize("name", docs_runs.drawn())
+def test_the_figures_numbers_follow_from_the_histories(name: str) -> None:
+    experiment, stems = docs_runs.drawn()[name]
+    files = files_of(experiment)
+    for stem in stems:
+        for kind in ("json", "csv"):
+            assert (FOLDER / f"figures/{stem}.{kind}").read_bytes() == files[f"figures/{stem}.{kind}"](
+                experiment
+            )
+        assert (FOLDER / f"figures/{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"reproduction/figures/{stem}.png" in PAGE
+
+
+def test_what_is_taken_fits_best() -> None:
+    """In cells that agree, and in their distance but for one question, which the accuracy decides."""
+    for question, about in QUESTIONS.items():
+        names = search.ranked(question)
+        agreeing = {name: agree / of for name in names for agree, of, _ in [search.fit(question, name)]}
+        assert agreeing[about.usual] == max(agreeing.values()), question
+        assert names[0] == about.usual or question == "radial"
+        assert {*about.answers} <= {*names}
+
+
+def test_the_accuracy_tells_the_radial_function() -> None:
+    wanted = search.published("res-radial")["acc"].mean
+    seeds: dict[str, list[float]] = {}
+    for (question, name, _, _), values in search.found().items():
+        if question == "radial":
+            seeds.setdefault(name, []).append(values["acc"])
+    among = {name for name, of in seeds.items() if min(of) <= wanted <= max(of)}
+    assert among == {QUESTIONS["radial"].usual}
+    assert len(seeds["sigmoid"]) == len(seeds["tanh"]) == len(seeds["soft"]) == 3
+
+
+def test_the_page_has_the_fit_of_every_answer() -> None:
+    lines = [line for line in search.tables() if line]
+    assert [line for line in lines if line not in PAGE] == []
+    assert len(lines) > 30
+
+
 def test_the_page_has_the_curve_of_the_symmetry_broken(partial: Experiment) -> None:
     assert {one.share: len(one.whole) for one in by_share(partial)} == dict.fromkeys(
         (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), 3
@@ -65,11 +109,32 @@ def test_the_page_has_the_curve_of_the_symmetry_broken(partial: Experiment) -> N
 
 def test_numbers_on_the_page_are_measured_or_published(experiment: Experiment, partial: Experiment) -> None:
     """Each `.ddd` is a mean or a seed's value after the last epoch, a published one, or of those tried."""
-    everything = (*measured(experiment), *published(experiment), *tried(experiment), *measured(partial))
+    everything = (
+        *measured(experiment), *published(experiment), *tried(experiment), *measured(partial), *further()
+    )  # fmt: skip
     known = {number(value) for value in (*everything, *deviations(partial))}
     told = set(re.findall(r"(?<![\d.])\.\d{3}(?!\d)", (DOCS / "reproduction.md").read_text()))
     assert len(told) > 40
     assert told - known == set()
+
+
+def further() -> Iterator[float]:
+    """Figure 2's runs at every epoch, those on other images, the answers tried, and what figures come to."""
+    for ablation in docs_runs.phases().ablations:
+        for run in ablation.runs:
+            for values in run.entries:
+                yield from (one for name in ("W_v1", "G_v1", "acc") if (one := values.get(name)) is not None)
+    for other in docs_runs.reproduction().beside:
+        yield from measured(other)
+    for values in search.found().values():
+        yield from values.values()
+    for question in QUESTIONS:
+        for name in search.ranked(question):
+            for means in search.means(question, name).values():
+                yield from means.values()
+    for picture in PICTURES:
+        for row in picture.found(docs_runs.reproduction()):
+            yield from (value for value in row.values() if isinstance(value, float))
 
 
 def deviations(experiment: Experiment) -> Iterator[float]:

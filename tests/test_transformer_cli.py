@@ -149,7 +149,7 @@ SILU = ("--ablation", "tf-silu")
         (("--ablation", "res-relu", "--steps", "9"), "--steps is the transformer's, and these are toy MLPs"),
         (("--table", "1", "--weight-decay", "0"), "--weight-decay is the transformer's"),
         ((*SILU, "--epochs", "9"), "--epochs is the toy MLP's; a transformer has --steps: leave"),
-        (("--preset", "tiny"), "nothing to train: name an --ablation, a --table or --all"),
+        (("--preset", "tiny"), "nothing to train: name an --ablation, a --table, a --figure or --all"),
         ((*SILU, "--preset", "tiny", "--dataset", "wikitxt-2"), "did you mean wikitext-2"),
         ((*SILU, "--preset", "tiny", "--dataset", "mnist"), "there is no text 'mnist': there are stdlib"),
         ((*SILU, "--preset", "tiny", "--data", "nowhere"), "nowhere"),

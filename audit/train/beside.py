@@ -73,6 +73,12 @@ def _images(folder: Path) -> Mapping[str, Any] | None:
     """What the first run in a folder was trained on; None where there is no run."""
     if not folder.is_dir():
         return None
-    configs = (config_in(run) for run in sorted(folder.iterdir()))
+    try:
+        runs_there = sorted(folder.iterdir())
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be read: {error.strerror}", "name another, or leave it out"
+        ) from error
+    configs = map(config_in, runs_there)
     runs = (one for one in configs if one is not None and one.get("model_type") == TOY_MODEL_TYPE)
     return next(({name: one.get(name) for name in IMAGES} for one in runs), None)

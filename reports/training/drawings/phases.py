@@ -7,7 +7,6 @@ from matplotlib.ticker import MaxNLocator
 from reports.figures.style import GREEN, Margins, heading, lay_out, shortened
 from reports.training.drawings.axes import LOOK, legend, means, of_cosines, only
 from reports.training.model import Experiment
-from reports.training.notation import decimal
 from reports.training.pictures import PHASES, Row, column
 from reports.training.pictures.phases import LOST, NAMES, rows
 from reports.view import printable
@@ -57,7 +56,7 @@ def _curve(axes: Axes, rows: list[Row], metric: str) -> None:
     if lost is not None and metric != "acc":
         axes.plot(at[lost], mean[lost], marker="v", ms=9, color=colour, mec="white", zorder=4)
         axes.annotate(
-            f"epoch {at[lost]:.0f}: {decimal(mean[lost])}", (at[lost], mean[lost]), xytext=(8, 6),
+            f"epoch {at[lost]:.0f}", (at[lost], mean[lost]), xytext=(8, 6),
             textcoords="offset points", fontsize=10, color=colour, zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
         )  # fmt: skip
