@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 Task = tuple[str, str, str, int]
 """Question, answer, ablation and seed."""
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 Optimiser = Callable[[Sequence[Tensor]], Step]
 
 
@@ -55,15 +55,12 @@ class Candidate:
     words: str
     changes: Mapping[str, Any] = field(default_factory=dict)
     lr: float = 1e-3
-    batch_size: int = 128
     optimiser: Optimiser | None = None
     scaled: bool = True
     seeds: tuple[int, ...] = (0,)
 
 
-def uncorrected(
-    parameters: Sequence[Tensor], *, beta1: float = 0.9, beta2: float = 0.999, v: float = 0
-) -> Step:
+def uncorrected(parameters: Sequence[Tensor], *, beta2: float = 0.999, v: float = 0) -> Step:
     """Adam without the correction of its moments' bias, the second starting at v."""
     first = [torch.zeros_like(one) for one in parameters]
     second = [torch.full_like(one, v) for one in parameters]
@@ -72,7 +69,7 @@ def uncorrected(
         with torch.no_grad():
             for one, m, square in zip(parameters, first, second, strict=True):
                 assert one.grad is not None
-                m.lerp_(one.grad, 1 - beta1)
+                m.lerp_(one.grad, 1 - 0.9)
                 square.mul_(beta2).addcmul_(one.grad, one.grad, value=1 - beta2)
                 one.addcdiv_(m, square.sqrt().add_(1e-8), value=-1e-3)
 
@@ -81,8 +78,7 @@ def uncorrected(
 
 def of_torch(kind: Callable[..., torch.optim.Optimizer], parameters: Sequence[Tensor], **told: Any) -> Step:
     """One of torch's optimisers, at the usual rate."""
-    made = kind(parameters, lr=1e-3, **told)
-    return lambda: made.step() and None
+    return kind(parameters, lr=1e-3, **told).step
 
 
 ADAM = partial(of_torch, torch.optim.Adam, fused=True)
@@ -128,7 +124,7 @@ class Otherwise:
 def candidate(name: str, seed: int, data: Images) -> dict[str, float | None]:
     """What is measured of a candidate after the last epoch."""
     told = CANDIDATES[name]
-    settings = Settings(lr=told.lr, batch_size=told.batch_size, betas=())
+    settings = Settings(lr=told.lr, betas=())
     batch = Batch([Run(replace(ablation("res-relu"), **told.changes), seed)], data, settings, CPU)
     if told.optimiser is not None:
         batch._optimiser = Otherwise(told.optimiser([*batch.mlp.parameters.values()]))  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """docs/reproduction says what its data say: every number follows from the histories, none is typed in."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
 
@@ -14,9 +14,12 @@ from reports.training.comparison import Group, compare, scores
 from reports.training.document import results, results_csv, to_json
 from reports.training.figures import files_of
 from reports.training.markdown import picture_lines, to_markdown
+from reports.training.measured import measured as measured_of
 from reports.training.model import Experiment
-from reports.training.pictures import PICTURES, SHARES
+from reports.training.notation import decimal, spread
+from reports.training.pictures import PHASES, PICTURES, SHARES, THRESHOLD
 from reports.training.pictures.shares import by_share
+from reports.training.pictures.threshold import WELL_ABOVE
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "reproduction.md").read_text()
@@ -96,6 +99,73 @@ def test_the_page_has_the_fit_of_every_answer() -> None:
     lines = [line for line in search.tables() if line]
     assert [line for line in lines if line not in PAGE] == []
     assert len(lines) > 30
+
+
+def listed(values: Iterable[object]) -> str:
+    """`.989, .993, .971`, `10, 9, 10`."""
+    return ", ".join(number(one) if isinstance(one, float) else str(one) for one in values)
+
+
+def test_the_page_tells_the_course_of_figure_2() -> None:
+    found = PHASES.found(docs_runs.phases())
+    none, relu = found[:3], found[3:]
+    runs = [run.entries for ablation in docs_runs.phases().ablations for run in ablation.runs]
+    told = PAGE.replace(" and ", ", ")
+    assert f"| {listed(run[1]['W_v1'] for run in runs[:3])} |" in told
+    for metric in ("W_v1", "G_v1"):
+        assert f"in epochs {listed(one[f'{metric} lost in epoch'] for one in none)} |" in told
+    assert f"| {listed(run[15]['W_v1'] for run in runs[:3])} |" in told
+    assert f"v1 ends at {listed(one['W_v1 at the end'] for one in none)} |" in told
+    at_the_end, at_first = ([run[at]["W_v1"] for run in runs[3:]] for at in (-1, 1))
+    assert f"| {listed(at_the_end)} at the end, from {listed(at_first)} |" in told
+    assert {one["W_v1 lost in epoch"] for one in relu} == {None}
+    dips = [min(range(11, 16), key=lambda at, run=run: run[at]["acc"]) for run in runs[:3]]
+    before = listed(run[at - 1]["acc"] for run, at in zip(runs, dips, strict=False))
+    lowest = listed(run[at]["acc"] for run, at in zip(runs, dips, strict=False))
+    assert f"| to {lowest} in epochs {listed(dips)}, from {before} an epoch before |" in told
+    later = [min(range(25, 51), key=lambda at, run=run: run[at]["acc"]) for run in runs[:3]]
+    assert f"a second dip, in epochs {listed(later)}" in told
+    assert f"up to {listed(max(one['acc'] for one in run[15:]) for run in runs[:3])};" in told
+
+
+def test_the_page_has_the_bands_of_figure_13(experiment: Experiment) -> None:
+    everything = (experiment, *experiment.beside)
+
+    def line(words: str, name: str, metric: str) -> str:
+        cells = (spread(measured_of(one.ablation(name), metric)) for one in everything)
+        return f"| {words} | {' | '.join(cells)} |"
+
+    for name in ("res-relu", "res-none", "nores-relu"):
+        assert line(name, name, "W_v1") in PAGE
+    assert line("effective rank of the gradient, res-relu", "res-relu", "G_erank") in PAGE
+
+
+def test_the_page_has_the_threshold(experiment: Experiment) -> None:
+    found = {row["ablation"]: row for row in THRESHOLD.found(experiment)}
+    columns = ("spike", "predicted_kept_v1", "kept_v1", "predicted_W_v1", "W_v1")
+    for name, row in found.items():
+        assert f"| {name} | {' | '.join(decimal(row[column]) for column in columns)} |" in PAGE
+    assert found["res-relu"]["mean error well above 1"] < 0.001
+    well_above = [row for row in THRESHOLD.rows(experiment) if row["ablation"] == "res-relu"]
+    assert len([row for row in well_above if row["spike"] >= WELL_ABOVE]) == 60
+    crossings = [
+        found[f"nonadaptive-init-{std}"]["first epoch above 1"] for std in ("0.005", "0.001", "0.0001")
+    ]
+    assert crossings == [4, 4, 5]
+    ranks = [measured_of(experiment.ablation(name), "dW_erank").mean for name in ("res-none", "res-relu")]
+    assert "(their effective rank is {:.0f} of 256, that of res-relu's {:.0f})".format(*ranks) in PAGE
+
+
+def test_the_page_counts_the_cells_of_adam_and_of_layernorm(experiment: Experiment) -> None:
+    page = " ".join(PAGE.split())
+    unknown = scores(compare(experiment))[Group.UNKNOWN]
+    assert f"{unknown.agree} of {unknown.of} cells agree. It counts apart." in page
+    (agree, of, _), (other, _, _) = (search.fit("layernorm", one) for one in search.ranked("layernorm")[:2])
+    assert f"{agree} of {of} cells, the next place {other}." in page
+    others = search.ranked("adam")[1:]
+    assert len(others) == 17
+    assert max(search.fit("adam", one)[0] for one in others) == 4
+    assert "of the next best of seventeen others 4." in page
 
 
 def test_the_page_has_the_curve_of_the_symmetry_broken(partial: Experiment) -> None:

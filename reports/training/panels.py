@@ -10,16 +10,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reports.figures.style import (
-    BLUE,
     GREY,
-    ORANGE,
-    SKY,
-    VERMILLION,
     Margins,
     heading,
     lay_out,
     shortened,
 )
+from reports.training.drawings.axes import LOOK
 from reports.training.measured import course, measured
 from reports.training.model import AblationRuns, Experiment
 from reports.training.notation import decimal
@@ -68,10 +65,10 @@ class Multiples:
 
 
 CURVES = (
-    Curve("G_v1", "v1 of one minibatch's gradient", ORANGE, "-", 1.3),
-    Curve("Gcum_v1", "v1 of the summed gradient", VERMILLION, "--", 1.8),
-    Curve("W_u1", "u1 of the weights", SKY, "-.", 1.8),
-    Curve("W_v1", "v1 of the weights", BLUE, "-", 3.0),
+    Curve("G_v1", *LOOK["G_v1"], 1.3),
+    Curve("Gcum_v1", *LOOK["Gcum_v1"], 1.8),
+    Curve("W_u1", *LOOK["W_u1"], 1.8),
+    Curve("W_v1", *LOOK["W_v1"], 3.0),
 )
 """In the order they are drawn: what the figure is about comes last, on top."""
 

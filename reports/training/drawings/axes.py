@@ -6,13 +6,14 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.style import BLUE, GREY, ORANGE, VERMILLION
+from reports.figures.style import BLUE, GREY, ORANGE, SKY, VERMILLION
 from reports.training.model import Experiment
 from reports.training.pictures import Row, column
 
 LOOK: Mapping[str, tuple[str, str, str]] = {
     "G_v1": ("v1 of one minibatch's gradient", ORANGE, "-"),
     "Gcum_v1": ("v1 of the summed gradient", VERMILLION, "--"),
+    "W_u1": ("u1 of the weights", SKY, "-."),
     "W_v1": ("v1 of the weights", BLUE, "-"),
 }
 """The words, the colour and the dashes of a metric, the same in every figure."""

@@ -3,19 +3,15 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from reports.figures.style import BLUE, SKY, VERMILLION, Margins, heading, lay_out, shortened
-from reports.training.drawings.axes import legend, means, of_cosines, paired
+from reports.figures.style import Margins, heading, lay_out, shortened
+from reports.training.drawings.axes import LOOK, legend, means, of_cosines, paired
 from reports.training.model import Experiment
 from reports.training.pictures import SHARES
 from reports.training.pictures.shares import rows
 from reports.view import printable
 
-CURVES = (
-    ("Gcum_v1", "v1 of the summed gradient", VERMILLION, "--", "s"),
-    ("W_u1", "u1 of the weights", SKY, "-.", "D"),
-    ("W_v1", "v1 of the weights", BLUE, "-", "o"),
-)
-"""In the order they are drawn: what the figure is about comes last, on top."""
+CURVES = {"Gcum_v1": "s", "W_u1": "D", "W_v1": "o"}
+"""With their markers, in the order they are drawn: what the figure is about comes last, on top."""
 
 
 def shares(figure: Figure, experiment: Experiment) -> None:
@@ -24,7 +20,8 @@ def shares(figure: Figure, experiment: Experiment) -> None:
     heading(figure, f"{SHARES.illustration.title}: {shortened(printable(experiment.dataset), 14)}")
     axes = figure.add_subplot()
     shown = rows(experiment)
-    for metric, label, colour, dashes, marker in CURVES:
+    for metric, marker in CURVES.items():
+        label, colour, dashes = LOOK[metric]
         axes.plot(*means(shown, "share", metric), color=colour, ls=dashes, lw=2.2, label=label)
         points = paired(shown, "share", metric)
         axes.plot(*points, color=colour, marker=marker, ms=4.5, alpha=0.7, lw=0, zorder=3)
