@@ -37,6 +37,8 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "
 LIMIT = 100
 """Seconds after which a launcher is taken to hang."""
 
+LEAVING = Path(__file__).with_name("leaving.py")
+
 LAUNCHERS = {
     "accelerate": (
         *(BIN / "accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
@@ -62,12 +64,13 @@ def alone(cli: Callable[..., Result], model: Path, *args: object) -> str:
 
 def launched(launcher: str, *args: object) -> str:
     """What `python -m audit`, launched with these arguments, prints; with no settings of its user's."""
-    command = [str(part) for part in (*LAUNCHERS[launcher], "-m", "audit", *args)]
+    command = [str(part) for part in (*LAUNCHERS[launcher], LEAVING, *args)]
     settings = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "HF_HOME": str(Path.cwd())}
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=LIMIT, env=os.environ | settings, check=False
     )
     assert ended.returncode == 0, ended.stderr
+    assert "still there" not in ended.stderr
     return ended.stdout
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_processes import LAUNCHERS, LIMIT, VARIABLES
+from test_processes import LAUNCHERS, LEAVING, LIMIT, VARIABLES
 from typer.testing import Result
 
 Cli = Callable[..., Result]
@@ -27,7 +27,7 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def started(launcher: str, *args: object) -> subprocess.Popen[str]:
     """`python -m audit` in two processes, in a group of their own."""
-    command = [str(part) for part in (*LAUNCHERS[launcher], "-m", "audit", *LINE, *args)]
+    command = [str(part) for part in (*LAUNCHERS[launcher], LEAVING, *LINE, *args)]
     settings = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "HF_HOME": str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -60,6 +60,7 @@ def test_two_processes_make_the_curve_of_one(cli: Cli) -> None:
     assert_alike(history("one"), history("two"))
     assert out.count("1 run of 1 ablation") == 1
     assert err.count("note: 1 run of 60 steps") == 1
+    assert "still there" not in err
     assert "s a step on 2 x cpu" in err
     told = json.loads(Path("two/tf-silu-42/pace.json").read_text())
     assert (told["device"], told["steps"]) == ("2 x cpu", 59)
@@ -76,6 +77,7 @@ def test_stopped_in_two_processes_it_goes_on_in_one(cli: Cli) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT)
     assert err.count("every step is kept in it; the same command goes on from there") == 1
+    assert "still there" not in err
     [state] = Path("it/tf-silu-42/.state").glob("*.safetensors")
     assert 20 <= int(state.stem) < 300
     before = history("it")

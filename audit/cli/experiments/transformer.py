@@ -111,7 +111,14 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     talk = replace(talk, quiet=talk.quiet or not find_seat().leads)
     device = resolve_device(asked.device)
     settings = asked.settings(device)
-    machine = Machine(device, micro_batch=asked.micro_batch, compiled=asked.is_compiled(device))
+    with Machine(device, micro_batch=asked.micro_batch, compiled=asked.is_compiled(device)) as machine:
+        training = _trained(asked, settings, machine, talk, fresh=fresh)
+    if machine.leads:
+        _conclude(training, talk, json=json)
+
+
+def _trained(asked: Asked, settings: Settings, machine: Machine, talk: Talk, *, fresh: bool) -> Training:
+    """All but the report; raises what `train` does, and StoppedError when told to stop."""
     root = asked.out or Path("gcont-runs") / f"{asked.text}-{asked.preset}"
     check_root(root)
     with machine.first_of_each_host(), text_bar(talk) as progress:
@@ -129,9 +136,7 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     except KeyboardInterrupt as stop:
         hint = f"every step is kept in {root}; the same command goes on from there"
         raise StoppedError(stopped_by(stop), hint) from stop
-    if machine.leads:
-        _conclude(training, talk, json=json)
-    machine.close()
+    return training
 
 
 def cost_in_words(training: Training) -> str:

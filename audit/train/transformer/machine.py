@@ -1,14 +1,21 @@
 """What a run is trained on: one process or several, each with a device, through accelerate."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from traceback import clear_frames
+from types import TracebackType
+from typing import Any, Self
 
 import torch
+
+# before any process group: its defaults keep the group that there is when it is loaded, which then never ends
+import torch.distributed.nn
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+from audit.errors import AuditError
 from audit.peak import physical_memory
 from audit.processes.seat import find_seat
 
@@ -20,7 +27,7 @@ class Machine:
     """The processes that train together, and how each does its share.
 
     Every process has its own copy of the model, and a share of each batch; gradients are averaged. Rank 0
-    leads: it measures and writes.
+    leads: it measures and writes. It is a context, at whose end the processes part.
     """
 
     def __init__(
@@ -104,6 +111,23 @@ class Machine:
         with self._accelerator.local_main_process_first():
             yield
 
-    def close(self) -> None:
-        """Part from the other processes, when all have come to the end."""
+    def __enter__(self) -> Self:
+        """The processes have met already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Part from the other processes, unless this one failed: they may be waited for in vain."""
+        if kind is None or issubclass(kind, AuditError | KeyboardInterrupt):
+            clear_frames(traceback)
+            self._part()
+
+    def _part(self) -> None:
+        """End the threads of the process group, which outlive all that uses it.
+
+        One that is still there when Python ends may want the interpreter, and abort the process.
+        """
+        self._accelerator.free_memory()
         self._accelerator.end_training()
+        gc.collect()
