@@ -75,12 +75,13 @@ def test_the_figures_numbers_follow_from_the_histories(name: str) -> None:
 
 
 def test_what_is_taken_fits_best() -> None:
-    """In cells that agree, and in their distance but for one question, which the accuracy decides."""
+    """In cells that agree, and in their distance, but for one question that seeds decide."""
     for question, about in QUESTIONS.items():
         names = search.ranked(question)
         agreeing = {name: agree / of for name in names for agree, of, _ in [search.fit(question, name)]}
-        assert agreeing[about.usual] == max(agreeing.values()), question
-        assert names[0] == about.usual or question == "radial"
+        if question != "radial":
+            assert agreeing[about.usual] == max(agreeing.values()), question
+            assert names[0] == about.usual
         assert {*about.answers} <= {*names}
 
 
@@ -92,7 +93,11 @@ def test_the_accuracy_tells_the_radial_function() -> None:
             seeds.setdefault(name, []).append(values["acc"])
     among = {name for name, of in seeds.items() if min(of) <= wanted <= max(of)}
     assert among == {QUESTIONS["radial"].usual}
-    assert len(seeds["sigmoid"]) == len(seeds["tanh"]) == len(seeds["soft"]) == 3
+    near = ("soft", "sigmoid", "tanh")
+    assert [len(seeds[name]) for name in near] == [6, 6, 6]
+    apart = [search.scatter("radial", name, "res-radial") for name in near]
+    assert min(apart) == apart[0]
+    assert "that is {:.0f} for it, {:.0f} for the sigmoid and {:.0f}".format(*apart) in " ".join(PAGE.split())
 
 
 def test_the_page_has_the_fit_of_every_answer() -> None:
@@ -145,15 +150,25 @@ def test_the_page_has_the_threshold(experiment: Experiment) -> None:
     columns = ("spike", "predicted_kept_v1", "kept_v1", "predicted_W_v1", "W_v1")
     for name, row in found.items():
         assert f"| {name} | {' | '.join(decimal(row[column]) for column in columns)} |" in PAGE
-    assert found["res-relu"]["mean error well above 1"] < 0.001
-    well_above = [row for row in THRESHOLD.rows(experiment) if row["ablation"] == "res-relu"]
-    assert len([row for row in well_above if row["spike"] >= WELL_ABOVE]) == 60
+    well_above = [row["ablation"] for row in THRESHOLD.rows(experiment) if row["spike"] >= WELL_ABOVE]
+    always_above = {name for name in found if well_above.count(name) == 60}
+    on_the_curve = {name for name in always_above if found[name]["mean error well above 1"] < 0.001}
+    assert on_the_curve == {"res-gelu", "res-silu", "res-relu"}
+    off = [abs(row["W_v1"] - row["predicted_W_v1"]) for row in found.values() if row["spike"] > 1]
+    assert len(off) == 15
+    assert max(off) < 0.04
+    without = [row for name, row in found.items() if name.startswith("nores-")]
+    moved = listed(row["dW_v1"] for row in without)
+    assert f"v1 of ΔW is {moved} from layer to layer" in " ".join(PAGE.split()).replace(" and ", ", ")
+    assert min(row["kept_v1"] for row in without) == pytest.approx(0.960, abs=5e-4)
     crossings = [
         found[f"nonadaptive-init-{std}"]["first epoch above 1"] for std in ("0.005", "0.001", "0.0001")
     ]
     assert crossings == [4, 4, 5]
-    ranks = [measured_of(experiment.ablation(name), "dW_erank").mean for name in ("res-none", "res-relu")]
-    assert "(their effective rank is {:.0f} of 256, that of res-relu's {:.0f})".format(*ranks) in PAGE
+    names = ("res-none", "res-radial", "res-relu")
+    ranks = [measured_of(experiment.ablation(name), "dW_erank").mean for name in names]
+    told = "(their effective rank is {:.0f} and {:.0f} of 256, that of res-relu's {:.0f})"
+    assert told.format(*ranks) in PAGE
 
 
 def test_the_page_counts_the_cells_of_adam_and_of_layernorm(experiment: Experiment) -> None:
