@@ -35,6 +35,12 @@ def reproduction() -> Experiment:
     return replace(runs_of(""), tables=tuple(published_tables(TABLES)), beside=beside)
 
 
+def before() -> Experiment:
+    """The reproduction with nine rows as they were trained before, in another order of the same sums."""
+    whole, earlier = reproduction(), runs_of("stacked")
+    return replace(whole, ablations=tuple(earlier.ablation(one.name) or one for one in whole.ablations))
+
+
 def shares() -> Experiment:
     """The same, and the ablations that break a share of the symmetry."""
     whole = reproduction()

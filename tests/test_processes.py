@@ -37,7 +37,8 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "
 LIMIT = 100
 """Seconds after which a launcher is taken to hang."""
 
-LEAVING = Path(__file__).with_name("leaving.py")
+LEAVING = {"PYTHONPATH": str(Path(__file__).with_name("leaving"))}
+"""Makes processes tell of threads that they leave behind."""
 
 LAUNCHERS = {
     "accelerate": (
@@ -64,8 +65,8 @@ def alone(cli: Callable[..., Result], model: Path, *args: object) -> str:
 
 def launched(launcher: str, *args: object) -> str:
     """What `python -m audit`, launched with these arguments, prints; with no settings of its user's."""
-    command = [str(part) for part in (*LAUNCHERS[launcher], LEAVING, *args)]
-    settings = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "HF_HOME": str(Path.cwd())}
+    command = [str(part) for part in (*LAUNCHERS[launcher], "-m", "audit", *args)]
+    settings = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "HF_HOME": str(Path.cwd()), **LEAVING}
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=LIMIT, env=os.environ | settings, check=False
     )

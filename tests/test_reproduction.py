@@ -10,7 +10,7 @@ import pytest
 import search
 
 from audit.train.readings import QUESTIONS
-from reports.training.comparison import Group, compare, scores
+from reports.training.comparison import Group, Verdict, compare, once, scores
 from reports.training.document import results, results_csv, to_json
 from reports.training.figures import files_of
 from reports.training.markdown import picture_lines, to_markdown
@@ -59,6 +59,22 @@ def test_the_page_tells_the_scores(experiment: Experiment) -> None:
     scored, minibatch = found[Group.SCORED], found[Group.MINIBATCH]
     assert f"{scored.agree} of {scored.of} scored cells ({100 * scored.agree / scored.of:.1f} %)" in page
     assert f"{minibatch.of - minibatch.agree} of {minibatch.of} cells differ" in page
+
+
+def test_the_page_tells_what_rounding_moves(experiment: Experiment) -> None:
+    page = " ".join(PAGE.split())
+    assert f"and with those it was {scores(compare(docs_runs.before()))[Group.SCORED].agree}." in page
+
+    def apart(runs: Experiment) -> set[tuple[str, str]]:
+        return {
+            (one.ablation, one.metric)
+            for one in once(compare(runs))
+            if one.group is Group.SCORED and one.verdict is Verdict.DIFFERS
+        }
+
+    now, then = apart(experiment), apart(docs_runs.before())
+    assert (len(now & then), len(now)) == (10, 12)
+    assert "Ten of the twelve that differ did so then too." in page
 
 
 @pytest.mark.parametrize("name", docs_runs.drawn())

@@ -27,11 +27,11 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def started(launcher: str, *args: object) -> subprocess.Popen[str]:
     """`python -m audit` in two processes, in a group of their own."""
-    command = [str(part) for part in (*LAUNCHERS[launcher], LEAVING, *LINE, *args)]
+    command = [str(part) for part in (*LAUNCHERS[launcher], "-m", "audit", *LINE, *args)]
     settings = {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "HF_HOME": str(Path.cwd()), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env=os.environ | settings,
+        env=os.environ | settings | LEAVING,
     )  # fmt: skip
 
 
@@ -88,6 +88,21 @@ def test_stopped_in_two_processes_it_goes_on_in_one(cli: Cli) -> None:
     assert history("it")[: len(before)] == before
     for resumed, alone in zip(history("it"), history("one"), strict=True):
         assert resumed["valid_loss"] == pytest.approx(alone["valid_loss"], rel=1e-2), alone["step"]
+
+
+@pytest.mark.drawn
+def test_one_that_ends_by_an_error_leaves_nothing_behind() -> None:
+    process = started("torchrun", "--steps", "3000", "--out", "it")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step 20:" in line:
+            break
+    Path("it/tf-silu-42").rename("moved")
+    Path("it/tf-silu-42").write_text("in the way")
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode != 0
+    assert "error: it/tf-silu-42" in err
+    assert "rank 0: still there" not in err
 
 
 def test_a_batch_that_two_processes_cannot_share_is_told_once() -> None:

@@ -3,14 +3,12 @@
 import gc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from traceback import clear_frames
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-
-# before any process group: its defaults keep the group that there is when it is loaded, which then never ends
-import torch.distributed.nn
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
@@ -34,9 +32,12 @@ class Machine:
         self, device: torch.device, *, micro_batch: int | None = None, compiled: bool = False
     ) -> None:
         """`micro_batch`: windows a process puts through at a time, None for what suits the device."""
+        alone = find_seat().size == 1
+        if not alone:
+            # its functions' defaults are the group that there is when it is loaded, which then never ends
+            import_module("torch.distributed.nn")
         # precision and compilation are the loop's own matter: no setting of the launcher's changes numbers
         self._accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", dynamo_backend="no")
-        alone = find_seat().size == 1
         self.device = device if alone else self._accelerator.device
         self.size: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
@@ -120,7 +121,7 @@ class Machine:
     ) -> None:
         """Part from the other processes, unless this one failed: they may be waited for in vain."""
         if kind is None or issubclass(kind, AuditError | KeyboardInterrupt):
-            clear_frames(traceback)
+            clear_frames(traceback)  # the model is among what they hold, and the group with it
             self._part()
 
     def _part(self) -> None:
