@@ -21,7 +21,7 @@ from audit.measure import Measured, Measurer
 from audit.memory import Use
 from audit.plan import AuditPlan, Place, Task, Visit, pending, planned_reads, workers_for
 from audit.projections import LayerMaps, compute_dtype, in_arithmetic, part_of, slots_of
-from audit.threads import threads
+from audit.threads import awaited, threads
 from registry import Projection, Read, Slot
 
 
@@ -103,12 +103,12 @@ class Pipeline:
 
         for task in tasks:
             waiting.put(task)
-        for _ in range(workers):
-            # daemons: one in the middle of a factorisation must not hold up a program that was stopped
-            Thread(target=work, daemon=True).start()
         try:
+            for _ in range(workers):
+                # daemons: one in the middle of a factorisation must not hold up a program that was stopped
+                Thread(target=work, daemon=True).start()
             while workers:
-                match results.get():
+                match awaited(results):
                     case None:
                         workers -= 1
                     case BaseException() as error:

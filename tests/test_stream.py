@@ -173,6 +173,20 @@ def test_what_is_waited_for_goes_first() -> None:
     flow.close()
 
 
+def test_stopped_while_a_connection_is_made_it_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has not said that it started cannot be waited for."""
+    one = Extent(files(1)[0], 0, 100)
+    reading = Stream([one], [].append)
+
+    def stopped(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        reading.read(one, memoryview(bytearray(100)))
+    reading.close()
+
+
 @pytest.mark.usefixtures("small")
 def test_a_trouble_is_raised_where_somebody_reads_and_the_rest_is_still_served() -> None:
     (file,) = files(1)

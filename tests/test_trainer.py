@@ -261,7 +261,7 @@ from audit.train.trainer import train
 class Loud(Silent):
     def measured(self, run, values):
         print(values["epoch"], flush=True)
-settings = replace(THIN, epochs=20)
+settings = replace(THIN, epochs=60)
 train(training(Path(sys.argv[1]), "res-tanh", settings=settings), Loud())
 """
 
@@ -276,9 +276,9 @@ def test_killed_outright_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    settings = replace(THIN, epochs=20)
+    settings = replace(THIN, epochs=60)
     killed = training(tmp_path / "killed", "res-tanh", settings=settings)
-    assert 7 <= max(killed.folder(killed.runs[0]).kept()) < 20
+    assert 7 <= max(killed.folder(killed.runs[0]).kept()) < 60
     train(killed, Silent())
     train(training(tmp_path / "whole", "res-tanh", settings=settings), Silent())
     for run in ("res-tanh-0", "res-tanh-1"):

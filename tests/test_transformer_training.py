@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from types import FrameType
 
 import numpy as np
@@ -47,11 +48,24 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+HEARD = Event()
+"""The main thread has heard the signal, and is about to tell the one that trains."""
+
+
+def interrupt() -> None:
+    """Stop the work as a signal does, from the thread that trains."""
+    HEARD.clear()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert HEARD.wait(60)
+    time.sleep(0.05)  # until it has told
+
+
 @pytest.fixture(autouse=True)
 def stoppable() -> Iterator[None]:
     """A signal that stops the work, as the command line has Ctrl-C and SIGTERM do."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        HEARD.set()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGUSR1, stop)
@@ -60,7 +74,7 @@ def stoppable() -> Iterator[None]:
 
 
 class Stopper(Silent):
-    """Stops the training soon after so many steps of its runs."""
+    """Stops the training after so many steps of its runs."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -68,8 +82,7 @@ class Stopper(Silent):
     def step(self, run: Run, seconds: float) -> None:
         self.left -= 1
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(0.05)  # until the main thread has heard of it
+            interrupt()
 
 
 def measured(loop: Loop) -> Values:
@@ -400,8 +413,7 @@ def test_stopped_while_it_is_measured_it_measures_when_it_goes_on(
         nonlocal calls
         calls += 1
         if calls == when:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(0.05)
+            interrupt()
         return validated(loop, stopped)
 
     with monkeypatch.context() as patched:

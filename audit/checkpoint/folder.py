@@ -1,7 +1,7 @@
 """A folder with a checkpoint's files, wherever it is, and how a checkpoint is made from one."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Protocol, TypeVar
 
@@ -147,8 +147,9 @@ def together(work: Callable[[T, Event], R], things: Collection[T], *, at_once: i
     if at_once == 1:
         return [work(thing, stopping) for thing in things]
     pool = ThreadPoolExecutor(at_once)
-    futures = [pool.submit(work, thing, stopping) for thing in things]
+    futures: list[Future[R]] = []
     try:
+        futures.extend(pool.submit(work, thing, stopping) for thing in things)
         return [future.result() for future in futures]
     finally:
         stopping.set()

@@ -136,7 +136,7 @@ class Stream:
             self._wanted.clear()
             self._change.notify_all()
         moment = time.monotonic() + PARTING
-        for thread in self._crew:
+        for thread in filter(Thread.is_alive, self._crew):
             thread.join(max(0.0, moment - time.monotonic()))
 
     def _requests_for(self, extent: Extent) -> list[Request]:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import Any, Protocol
 
 import torch
 
 from audit.errors import OutputError
-from audit.threads import threads
+from audit.threads import in_threads, threads
 from audit.train.folder import RunFolder
 from audit.train.images import Images
 from audit.train.loop import Batch, Run
@@ -197,34 +197,18 @@ def _side_by_side(training: Training, works: Sequence[Work], progress: Progress)
     turns: SimpleQueue[Iterator[None]] = SimpleQueue()
     for _ in range(min(workers + 1, len(works))):
         turns.put(pending.popleft())
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def carry_out() -> None:
-        try:
-            with threads(each):
-                while not stop.is_set():
-                    batch = turns.get_nowait()
-                    if next(batch, OVER) is not OVER:
-                        turns.put(batch)
-                    else:
-                        with suppress(IndexError):
-                            turns.put(pending.popleft())
-        except Empty:  # whatever is left is in the hands of the others
-            ended.put(None)
-        except BaseException as error:  # raised again where the outcome is taken
-            ended.put(error)
+        with threads(each), suppress(Empty):  # whatever is left is in the hands of the others
+            while not stop.is_set():
+                batch = turns.get_nowait()
+                if next(batch, OVER) is not OVER:
+                    turns.put(batch)
+                else:
+                    with suppress(IndexError):
+                        turns.put(pending.popleft())
 
-    crew = [Thread(target=carry_out, daemon=True) for _ in range(workers)]
-    for one in crew:
-        one.start()
-    try:
-        for _ in range(workers):
-            if error := ended.get():
-                raise error
-    finally:
-        stop.set()
-        for one in crew:
-            one.join()  # it ends with its step, or with what it is writing
+    in_threads(workers, carry_out, stop)  # each ends with its step, or with what it is writing
 
 
 def _epochs(training: Training, work: Work, progress: Progress, stop: Event) -> Iterator[None]:

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event
 from typing import Protocol
 
 import torch
 
 from audit.errors import OutputError, UsageError
-from audit.threads import threads
+from audit.threads import in_threads, threads
 from audit.train.folder import Pace, RunFolder, pace_in
 from audit.train.text import Tokens
 from audit.train.transformer.config import config_of
@@ -100,36 +99,16 @@ def train(training: Training, progress: Progress, *, fresh: bool = False) -> Non
                 stack.enter_context(folder.locked())
                 if fresh:
                     folder.clear()
-        _in_a_thread(lambda stop: _train(training, progress, stop))
+        stop, available = Event(), torch.get_num_threads()
 
-
-def _in_a_thread(work: Callable[[Callable[[], bool]], bool]) -> None:
-    """Work in a thread that ends when the main one is told to: a step is given up, not torn apart.
-
-    Raises KeyboardInterrupt where another process was told to stop.
-    """
-    stop = Event()
-    ended: SimpleQueue[BaseException | bool] = SimpleQueue()
-    available = torch.get_num_threads()
-
-    def carry_out() -> None:
-        try:
+        def work() -> bool:
             with threads(available):
-                ended.put(work(stop.is_set))
-        except BaseException as error:  # raised again where the outcome is taken
-            ended.put(error)
+                return _train(training, progress, stop.is_set)
 
-    thread = Thread(target=carry_out, daemon=True)
-    thread.start()
-    try:
-        outcome = ended.get()
-    finally:
-        stop.set()
-        thread.join()  # it ends with its step, or with what it is writing
-    if isinstance(outcome, BaseException):
-        raise outcome
-    if not outcome:
-        raise KeyboardInterrupt
+        # in a thread that ends with its step, or with what it is writing: a signal tears nothing apart
+        (is_whole,) = in_threads(1, work, stop)
+    if not is_whole:
+        raise KeyboardInterrupt  # another process was told to stop
 
 
 def _train(training: Training, progress: Progress, stopped: Callable[[], bool]) -> bool:
