@@ -156,7 +156,7 @@ def test_told_to_stop_it_keeps_what_is_whole(cli: Cli, tmp_path: Path, stop: sig
         "res-relu",
         *SMALL[:-4],
         "--epochs",
-        "40",
+        "120",
         "--seeds",
         "1",
         "--out",
@@ -180,7 +180,7 @@ def test_told_to_stop_it_keeps_what_is_whole(cli: Cli, tmp_path: Path, stop: sig
     result = cli("train", *line, "-v")
     assert result.exit_code == 0
     assert "res-relu-0, epoch 1:" not in result.stderr
-    assert "res-relu-0, epoch 40:" in result.stderr
+    assert "res-relu-0, epoch 120:" in result.stderr
 
 
 def published_numbers() -> set[str]:
