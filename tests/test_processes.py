@@ -242,6 +242,25 @@ def test_a_wrong_path_is_told_once() -> None:
     assert (lead.code, helper.code, helper.err) == (2, 130, "")
 
 
+MET = """
+import threading
+from torch.distributed import HashStore, init_process_group
+from audit.cli import _end
+init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+print("met", flush=True)
+_end(5, threading.enumerate())
+"""
+
+
+def test_who_ends_by_an_error_leaves_no_thread_to_abort_it() -> None:
+    """Without parting from the others, and with no thread of Python's that it waits for."""
+    ended = subprocess.run(
+        [sys.executable, "-c", MET], capture_output=True, text=True, timeout=LIMIT, check=False,
+        env=os.environ | LEAVING | {"RANK": "0"},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (5, "met\n", "")
+
+
 def test_a_batch_is_refused_once(cli: Callable[..., Result], llama: Path) -> None:
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
     first, second = (cli("batch", llama, RANK=str(rank), **place) for rank in range(2))

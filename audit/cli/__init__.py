@@ -156,8 +156,10 @@ def main() -> None:
 
 
 def _end(code: Any, threads: Sequence[threading.Thread]) -> None:
-    """End the process, whatever other threads than these are in the midst of."""
-    if any(thread not in threads for thread in threading.enumerate()):
+    """End the process, whatever other threads than these are in the midst of, Python's or those of gloo."""
+    distributed = sys.modules.get("torch.distributed")
+    has_met = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    if has_met or any(thread not in threads for thread in threading.enumerate()):
         # one in a long factorisation would crash in an interpreter that is being taken down
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
