@@ -167,4 +167,4 @@ class StoppedError(AuditError):
 
 
 class PeerError(StoppedError):
-    """Another process of the same audit ended before the work was done, so that this one does too."""
+    """Another process of the same work ended before it was done, so that this one does too."""

@@ -294,6 +294,13 @@ def test_quiet_is_silent_on_stderr(cli, llama, format):
     assert result.stdout
 
 
+def test_quiet_is_silent_about_what_is_to_be_heard_otherwise(cli, llama):
+    Path("org").mkdir()
+    llama.rename("org/it")
+    assert cli("org/it", "--out", "told").stderr.startswith("note: org/it is a folder here")
+    assert cli("org/it", "--out", "silent", "--quiet").stderr == ""
+
+
 def test_quiet_still_tells_errors(cli):
     assert cli("./nowhere", "--quiet").stderr.startswith("error: ")
 

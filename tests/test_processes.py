@@ -151,6 +151,16 @@ def test_each_rank_measures_a_share_and_only_rank_0_prints(
     assert_same_report(lead.out, alone(cli, halves, *full), processes=3)
 
 
+def test_what_is_to_be_heard_is_told_once(halves: Path) -> None:
+    Path("org").mkdir()
+    halves.rename("org/halves")
+    lead, helper = run("org/halves", "--out", "several", "-v")
+    note, plan = lead.err.splitlines()
+    assert note == "note: org/halves is a folder here, so the Hub model of that name is not asked for"
+    assert "6 layers" in plan
+    assert helper.err == ""
+
+
 def test_ranks_stream_their_shares(
     cli: Callable[..., Result], halves: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,8 +101,40 @@ def test_one_that_ends_by_an_error_leaves_nothing_behind() -> None:
     Path("it/tf-silu-42").write_text("in the way")
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode != 0
-    assert "error: it/tf-silu-42" in err
-    assert "rank 0: still there" not in err
+    assert err.count("error: it/tf-silu-42") == 1
+    assert "RuntimeError" not in err
+    assert "still there" not in err
+
+
+@pytest.mark.drawn
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_that_is_killed_ends_the_other_which_keeps_what_it_has(cli: Cli, rank: str) -> None:
+    """Rank 0 by its last whole step; where it is the one that is killed, by what it last wrote."""
+    longer = ("--steps", "400")
+    process = started("torchrun", *longer, "--out", "it")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step 20:" in line:
+            break
+    [killed] = [
+        int(child)
+        for children in Path(f"/proc/{process.pid}/task").glob("*/children")
+        for child in children.read_text().split()
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0")
+    ]
+    os.kill(killed, signal.SIGKILL)
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode != 0
+    assert "defect" not in err
+    kept = "every step is kept in it; the same command goes on from there"
+    assert err.count(kept) == (1 if rank == "1" else 0)
+    [state] = Path("it/tf-silu-42/.state").glob("*.safetensors")
+    step = int(state.stem)
+    assert 20 <= step < 400
+    ended = cli(*LINE, *longer, "--out", "it")
+    assert ended.exit_code == 0, ended.stderr
+    assert f"note: tf-silu-42 goes on from step {step}\n" in ended.stderr
+    assert [one["step"] for one in history("it")] == [*range(0, 401, 10)]
 
 
 def test_a_batch_that_two_processes_cannot_share_is_told_once() -> None:

@@ -19,18 +19,20 @@ from types import FrameType
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.distributed import DistBackendError
 from torch.nn import functional as F
 from transformers_at_work import BY_NAME, CPU, THIN, Silent, longer, runs, tokens, training
 
 from audit import AuditOptions, audit_model
 from audit.disk import write_file
-from audit.errors import OutputError, UsageError
+from audit.errors import OutputError, PeerError, UsageError
 from audit.train.folder import Pace, pace_in
 from audit.train.transformer.loop import Loop, learning_rate
-from audit.train.transformer.machine import Machine
+from audit.train.transformer.machine import GRACE, Machine
 from audit.train.transformer.measure import PROJECTIONS
 from audit.train.transformer.model import Transformer
 from audit.train.transformer.settings import Run, Settings
@@ -424,6 +426,68 @@ def test_stopped_while_it_is_measured_it_measures_when_it_goes_on(
     assert states == ([4 * (when - 1)] if when > 1 else [])
     train(training(tmp_path / "stopped", "tf-silu"), Silent())
     assert contents(tmp_path / "stopped/tf-silu-1") == contents(tmp_path / "whole/tf-silu-1")
+
+
+CLOSED = "[.../third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:28393"
+"""As gloo has it."""
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError(CLOSED), DistBackendError("NCCL error")], ids=["gloo", "nccl"]
+)
+@pytest.mark.parametrize(
+    ("meeting", "kept"), [(1, []), (2, []), (4, [2]), (6, [4]), (7, [4]), (16, [12])], ids=str
+)
+def test_where_another_process_has_ended_every_whole_step_is_kept(
+    tmp_path: Path, meeting: int, kept: list[int], error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They meet at every step, and where they are measured: before the first, after 4, 8 and 12."""
+    train(training(tmp_path / "whole", "tf-silu"), Silent())
+    reduce, meetings = Accelerator.reduce, 0
+
+    def lost(self: Accelerator, *given: object, **options: object) -> object:
+        nonlocal meetings
+        meetings += 1
+        if meetings == meeting:
+            raise error
+        return reduce(self, *given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Accelerator, "reduce", lost)
+        with pytest.raises(PeerError, match="another process of this training ended"):
+            train(training(tmp_path / "lost", "tf-silu"), Silent())
+    states = (tmp_path / "lost/tf-silu-1/.state").glob("*.safetensors")
+    assert [int(file.stem) for file in states] == kept
+    train(training(tmp_path / "lost", "tf-silu"), Silent())
+    assert contents(tmp_path / "lost/tf-silu-1") == contents(tmp_path / "whole/tf-silu-1")
+
+
+def test_other_errors_of_torch_are_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Accelerator, "reduce", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(training(tmp_path, "tf-silu"), Silent())
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt], ids=["alone", "ended"])
+def test_who_has_lost_another_leaves_the_launcher_time_to_end_it(
+    end: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if end is not None:
+            raise end
+
+    monkeypatch.setattr("audit.train.transformer.machine.time.sleep", sleep)
+    with pytest.raises(PeerError), Machine(CPU):
+        raise PeerError("another one ended")
+    with pytest.raises(UsageError), Machine(CPU):
+        raise UsageError("its own doing")
+    assert waited == [GRACE]
 
 
 def test_what_is_finished_is_left_as_it_is(tmp_path: Path) -> None:

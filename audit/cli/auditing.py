@@ -73,7 +73,7 @@ def audit(
         from audit.output import default_folder
         from audit.processes.seat import find_seat, is_lonely
 
-        talk = replace(talk, quiet=quiet or not find_seat().leads)
+        talk = talk.led(leads=find_seat().leads)
         if is_lonely():
             talk.note("accelerate started one process; with --multi_gpu it starts several, on CPUs too")
         asked = AuditOptions(
@@ -94,7 +94,9 @@ def audit(
         destination = Destination(out or default_folder(model), shown, fresh, gates)
 
         def find_checkpoint(headers_only: bool) -> "Checkpoint":
-            return find(model, asked, replace(talk, quiet=headers_only), headers_only=headers_only)
+            # what is to be heard is told once, when the checkpoint is opened for the work itself
+            silent = replace(talk, quiet=talk.quiet or headers_only)
+            return find(model, asked, silent, headers_only=headers_only)
 
         report = perform(find_checkpoint, asked, destination, talk)
         if report is not None:

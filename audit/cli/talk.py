@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,10 @@ class Talk:
 
     quiet: bool = False
     verbosity: int = 0
+
+    def led(self, *, leads: bool) -> "Talk":
+        """How much a process says, of several that do the same: only errors where it does not lead."""
+        return self if leads else replace(self, quiet=True, verbosity=0)
 
     def note(self, text: str) -> None:
         """Something the user should hear, unless asked to be quiet."""

@@ -11,7 +11,7 @@ import torch
 from audit.cli.experiments.bars import counted, text_bar, training_bar
 from audit.cli.experiments.concluding import conclude
 from audit.cli.talk import Talk, stopped_by
-from audit.errors import AuditError, SelectionError, StoppedError, UsageError
+from audit.errors import AuditError, PeerError, SelectionError, StoppedError, UsageError
 from audit.pipeline import resolve_device
 from audit.processes.seat import find_seat
 from audit.train.folder import check_root
@@ -108,7 +108,7 @@ class Asked:
 
 def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
     """Tokenise the text, say what it costs, train, audit, write the report over all runs in the folder."""
-    talk = replace(talk, quiet=talk.quiet or not find_seat().leads)
+    talk = talk.led(leads=find_seat().leads)
     device = resolve_device(asked.device)
     settings = asked.settings(device)
     with Machine(device, micro_batch=asked.micro_batch, compiled=asked.is_compiled(device)) as machine:
@@ -118,7 +118,7 @@ def perform(asked: Asked, talk: Talk, *, fresh: bool, json: bool) -> None:
 
 
 def _trained(asked: Asked, settings: Settings, machine: Machine, talk: Talk, *, fresh: bool) -> Training:
-    """All but the report; raises what `train` does, and StoppedError when told to stop."""
+    """All but the report; raises what `train` does, StoppedError or PeerError where it ends before."""
     root = asked.out or Path("gcont-runs") / f"{asked.text}-{asked.preset}"
     check_root(root)
     with machine.first_of_each_host(), text_bar(talk) as progress:
@@ -133,8 +133,10 @@ def _trained(asked: Asked, settings: Settings, machine: Machine, talk: Talk, *, 
     try:
         with training_bar(training, talk) as bar:
             train_all(training, bar, fresh=fresh)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, PeerError) as stop:
         hint = f"every step is kept in {root}; the same command goes on from there"
+        if isinstance(stop, PeerError):
+            raise PeerError(stop.message, hint) from stop
         raise StoppedError(stopped_by(stop), hint) from stop
     return training
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audit.train.text import Tokens
-from audit.train.transformer.machine import Machine
+from audit.train.transformer.machine import Machine, reaching
 from audit.train.transformer.measure import continuities
 from audit.train.transformer.model import Transformer
 from audit.train.transformer.settings import BETAS, FLOOR, Run, Settings
@@ -56,9 +56,11 @@ class Loop:
     def advance(self, stopped: Callable[[], bool] = lambda: False) -> bool:
         """Make a step; False where `stopped` says so, on any process, and the step is not made.
 
-        A loss or a gradient that is not finite makes no update either: the run has diverged.
+        A loss or a gradient that is not finite makes no update either: the run has diverged. Raises PeerError
+        where another process has ended; the step is not made then.
         """
-        found = self._backward(stopped)
+        with reaching():
+            found = self._backward(stopped)
         if found is None:
             return False
         loss, norm = found

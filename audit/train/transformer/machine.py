@@ -1,8 +1,9 @@
 """What a run is trained on: one process or several, each with a device, through accelerate."""
 
 import gc
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
 from traceback import clear_frames
 from types import TracebackType
@@ -12,20 +13,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
+from torch.distributed import DistError
 
-from audit.errors import AuditError
+from audit.errors import AuditError, PeerError
 from audit.peak import physical_memory
 from audit.processes.seat import find_seat
 
 CPU_ROWS = 16
 """Windows that go through the model at a time on a CPU: a batch's logits are gigabytes."""
 
+GRACE = 10.0
+"""Seconds that a process which has lost another waits for the launcher to end it."""
+
 
 class Machine:
     """The processes that train together, and how each does its share.
 
     Every process has its own copy of the model, and a share of each batch; gradients are averaged. Rank 0
-    leads: it measures and writes. It is a context, at whose end the processes part.
+    leads: it measures and writes. It is a context, at whose end the processes part. What waits for the others
+    raises PeerError where one of them has ended.
     """
 
     def __init__(
@@ -77,7 +83,8 @@ class Machine:
 
     def prepared(self, model: nn.Module) -> Any:
         """The model as it is called in training: its gradients averaged over processes, and compiled."""
-        prepared = self._accelerator.prepare_model(model, device_placement=False)
+        with reaching():
+            prepared = self._accelerator.prepare_model(model, device_placement=False)
         return torch.compile(prepared) if self._compiled else prepared
 
     def autocast(self, *, bf16: bool) -> AbstractContextManager[Any]:
@@ -94,22 +101,25 @@ class Machine:
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over processes, on each."""
-        reduced: Tensor = self._accelerator.reduce(values, reduction="mean")
+        with reaching():
+            reduced: Tensor = self._accelerator.reduce(values, reduction="mean")
         return reduced
 
     def told(self, value: Any) -> Any:
         """What rank 0 has, on every process."""
-        return value if self.size == 1 else broadcast_object_list([value])[0]
+        with reaching():
+            return value if self.size == 1 else broadcast_object_list([value])[0]
 
     def spread(self, tensor: Tensor) -> Tensor:
         """Rank 0's tensor, on every process."""
-        sent: Tensor = tensor if self.size == 1 else broadcast(tensor)
+        with reaching():
+            sent: Tensor = tensor if self.size == 1 else broadcast(tensor)
         return sent
 
     @contextmanager
     def first_of_each_host(self) -> Iterator[None]:
         """Let one process of each machine through, then the others."""
-        with self._accelerator.local_main_process_first():
+        with reaching(), self._accelerator.local_main_process_first():
             yield
 
     def __enter__(self) -> Self:
@@ -119,8 +129,15 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Part from the other processes, unless this one failed: they may be waited for in vain."""
-        if kind is None or issubclass(kind, AuditError | KeyboardInterrupt):
+        """Part from the other processes, unless this one failed: they may be waited for in vain.
+
+        One that has lost another waits a while: it is the other one's reason that the launcher is to hear
+        first, and it ends the rest then.
+        """
+        if isinstance(error, PeerError):
+            with suppress(KeyboardInterrupt):
+                time.sleep(GRACE)
+        elif kind is None or issubclass(kind, AuditError | KeyboardInterrupt):
             clear_frames(traceback)  # the model is among what they hold, and the group with it
             self._part()
 
@@ -132,3 +149,14 @@ class Machine:
         self._accelerator.free_memory()
         self._accelerator.end_training()
         gc.collect()
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Raise PeerError in place of what torch raises where a connection to another process has closed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, DistError) or "gloo" in str(error):  # gloo's own are plain RuntimeErrors
+            raise PeerError("another process of this training ended") from error
+        raise

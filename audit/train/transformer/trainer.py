@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from audit.errors import OutputError, UsageError
+from audit.errors import OutputError, PeerError, UsageError
 from audit.threads import in_threads, threads
 from audit.train.folder import Pace, RunFolder, pace_in
 from audit.train.text import Tokens
@@ -86,8 +86,9 @@ class Progress(Protocol):
 def train(training: Training, progress: Progress, *, fresh: bool = False) -> None:
     """Train every run to its end; what is finished, or has diverged, is left as it is.
 
-    Raises UsageError and OutputError before anything is trained, and KeyboardInterrupt when told to stop:
-    the step that is not whole is given up, and every one before it is kept.
+    Raises UsageError and OutputError before anything is trained, KeyboardInterrupt when told to stop, and
+    PeerError where another process has ended: the step that is not whole is given up, and every one before
+    it is kept.
     """
     training.check()
     with ExitStack() as stack:
@@ -130,13 +131,32 @@ def _train_run(training: Training, run: Run, progress: Progress, stopped: Callab
         history = _until(folder.history(), reached)
         _restore(loop, folder, reached, machine.told(history[-1:]), leads=machine.leads)
     progress.begin(run, reached, lost)
+    try:
+        is_whole = _go_on(training, run, progress, loop, history, stopped)
+    except PeerError:
+        _keep(loop, folder, history, machine)
+        raise
+    if not is_whole:
+        _keep(loop, folder, history, machine)
+    return is_whole
+
+
+def _go_on(
+    training: Training,
+    run: Run,
+    progress: Progress,
+    loop: Loop,
+    history: list[Values],
+    stopped: Callable[[], bool],
+) -> bool:
+    """Whether it came to its end; False where told to stop. What is measured is written, and in `history`."""
+    machine, settings, folder = training.machine, training.settings, training.folder(run)
     earlier = pace_in(folder.path)
     times: list[float] = []
     while True:
         if loop.is_due:
             values = loop.measured(stopped)
             if values is None:
-                _keep(loop, folder, history, machine)
                 return False
             history.append(values)
             if machine.leads and times[1:]:
@@ -148,7 +168,6 @@ def _train_run(training: Training, run: Run, progress: Progress, stopped: Callab
             return True
         began = time.perf_counter()
         if not loop.advance(stopped):
-            _keep(loop, folder, history, machine)
             return False
         times.append(time.perf_counter() - began)
         progress.step(run, times[-1])
