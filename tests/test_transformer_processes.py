@@ -35,6 +35,14 @@ def started(launcher: str, *args: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def wait_for_step_20(process: subprocess.Popen[str]) -> None:
+    """Until it says that it has been measured there."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step 20:" in line:
+            break
+
+
 def history(out: str) -> list[dict[str, float]]:
     return json.loads(Path(out, "tf-silu-42/history.json").read_text())
 
@@ -70,10 +78,7 @@ def test_two_processes_make_the_curve_of_one(cli: Cli) -> None:
 def test_stopped_in_two_processes_it_goes_on_in_one(cli: Cli) -> None:
     longer = ("--steps", "300")
     process = started("torchrun", *longer, "--out", "it")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "step 20:" in line:
-            break
+    wait_for_step_20(process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=LIMIT)
     assert err.count("every step is kept in it; the same command goes on from there") == 1
@@ -93,10 +98,7 @@ def test_stopped_in_two_processes_it_goes_on_in_one(cli: Cli) -> None:
 @pytest.mark.drawn
 def test_one_that_ends_by_an_error_leaves_nothing_behind() -> None:
     process = started("torchrun", "--steps", "3000", "--out", "it")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "step 20:" in line:
-            break
+    wait_for_step_20(process)
     Path("it/tf-silu-42").rename("moved")
     Path("it/tf-silu-42").write_text("in the way")
     _, err = process.communicate(timeout=LIMIT)
@@ -112,10 +114,7 @@ def test_one_that_is_killed_ends_the_other_which_keeps_what_it_has(cli: Cli, ran
     """Rank 0 by its last whole step; where it is the one that is killed, by what it last wrote."""
     longer = ("--steps", "400")
     process = started("torchrun", *longer, "--out", "it")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "step 20:" in line:
-            break
+    wait_for_step_20(process)
     [killed] = [
         int(child)
         for children in Path(f"/proc/{process.pid}/task").glob("*/children")
