@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def test_one_that_ends_by_an_error_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.drawn
+@pytest.mark.skipif(sys.platform != "linux", reason="the ranks are found in /proc")
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_one_that_is_killed_ends_the_other_which_keeps_what_it_has(cli: Cli, rank: str) -> None:
     """Rank 0 by its last whole step; where it is the one that is killed, by what it last wrote."""

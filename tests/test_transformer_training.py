@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
-from types import FrameType
+from types import FrameType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -482,7 +482,7 @@ def test_who_has_lost_another_leaves_the_launcher_time_to_end_it(
         if end is not None:
             raise end
 
-    monkeypatch.setattr("audit.train.transformer.machine.time.sleep", sleep)
+    monkeypatch.setattr("audit.train.transformer.machine.time", SimpleNamespace(sleep=sleep))
     with pytest.raises(PeerError), Machine(CPU):
         raise PeerError("another one ended")
     with pytest.raises(UsageError), Machine(CPU):

@@ -136,7 +136,9 @@ class Stream:
             self._wanted.clear()
             self._change.notify_all()
         moment = time.monotonic() + PARTING
-        for thread in filter(Thread.is_alive, self._crew):
+        for thread in filter(
+            Thread.is_alive, self._crew
+        ):  # one that was only being started may not be joined
             thread.join(max(0.0, moment - time.monotonic()))
 
     def _requests_for(self, extent: Extent) -> list[Request]:

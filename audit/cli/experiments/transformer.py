@@ -130,13 +130,13 @@ def _trained(asked: Asked, settings: Settings, machine: Machine, talk: Talk, *, 
     if tokens.about:
         talk.note(f"{tokens.dataset}: {tokens.about}")
     talk.note(cost_in_words(training))
+    hint = f"every step is kept in {root}; the same command goes on from there"
     try:
         with training_bar(training, talk) as bar:
             train_all(training, bar, fresh=fresh)
-    except (KeyboardInterrupt, PeerError) as stop:
-        hint = f"every step is kept in {root}; the same command goes on from there"
-        if isinstance(stop, PeerError):
-            raise PeerError(stop.message, hint) from stop
+    except PeerError as stop:
+        raise PeerError(stop.message, hint) from stop
+    except KeyboardInterrupt as stop:
         raise StoppedError(stopped_by(stop), hint) from stop
     return training
 
